@@ -1,0 +1,3 @@
+module github.com/esxid/esxid
+
+go 1.26
