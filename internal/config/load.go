@@ -1,0 +1,132 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/esxid/esxid/internal/fault"
+)
+
+// maxFile bounds the size of a configuration file, in bytes.
+const maxFile = 1 << 20
+
+// Load reads and validates a configuration file. All errors are
+// fault.Config, except when the file cannot be read at all.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fault.New(fault.Config, "cannot read the configuration: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fault.New(fault.Config, "cannot read the configuration: %w", err)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, fault.New(fault.Config, "cannot read the configuration %s: %w", path, err)
+	}
+	if len(text) > maxFile {
+		return nil, fault.New(fault.Config, "cannot read the configuration %s: it is larger than %d bytes", path, maxFile)
+	}
+	c, err := parse(path, string(text))
+	if err != nil {
+		return nil, err
+	}
+	if c.RootPassword.Hash != "" && info.Mode().Perm()&0o007 != 0 {
+		return nil, fault.New(fault.Config, "%s holds a password hash (root_password.hash) and is open to every user: chmod 0640 %s", path, path)
+	}
+	return c, nil
+}
+
+// parse decodes and validates text; path is for messages.
+func parse(path, text string) (*Config, error) {
+	c := Default()
+	meta, err := toml.Decode(text, c)
+	if err != nil {
+		var pe toml.ParseError
+		if errors.As(err, &pe) {
+			return nil, fault.New(fault.Config, "%s:%d: %s", path, pe.Position.Line, decodeMessage(pe))
+		}
+		if m := typeError.FindStringSubmatch(err.Error()); m != nil {
+			return nil, fault.New(fault.Config, "%s:%s: %s: %s", path, m[1], m[2], m[3])
+		}
+		return nil, fault.New(fault.Config, "%s: %w", path, err)
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		key := unknown[0]
+		return nil, fault.New(fault.Config, "%s:%d: unknown key %s: see config.example.toml for the keys there are", path, lineOf(text, key, 0), key)
+	}
+	for i := range c.Targets {
+		if t := &c.Targets[i]; t.Type == TargetMAAS && t.ChunkSize == 0 {
+			t.ChunkSize = DefaultChunkSize
+		}
+	}
+	if p := c.validate(); p != nil {
+		return nil, fault.New(fault.Config, "%s:%d: %s: %s", path, lineOf(text, p.key, p.index), p.name(), p.message)
+	}
+	return c, nil
+}
+
+// typeError takes the library's message about a value of the wrong type apart,
+// which has a position only in its text.
+var typeError = regexp.MustCompile(`^toml: line (\d+) \(last key "([^"]*)"\): (.*)$`)
+
+// decodeMessage is the library's message without its own position.
+func decodeMessage(pe toml.ParseError) string {
+	if pe.LastKey != "" {
+		return fmt.Sprintf("%s: %s", pe.LastKey, pe.Message)
+	}
+	return pe.Message
+}
+
+// lineOf returns the line a key stands on, or the line of its table when the
+// key itself is not in the file, or 1. index tells the tables of an array
+// ([[target]]) apart. The library reports no positions of decoded keys.
+func lineOf(text string, key toml.Key, index int) int {
+	table, seen, best := "", -1, 1
+	want := key.String()
+	for i, line := range strings.Split(text, "\n") {
+		line, _, _ = strings.Cut(strings.TrimSpace(line), "#")
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "[") {
+			isArray := strings.HasPrefix(line, "[[")
+			table = normalize(strings.Trim(line, "[] \t"))
+			if isArray && len(key) > 0 && table == key[0] {
+				seen++
+			}
+			if (want == table || strings.HasPrefix(want, table+".")) && (!isArray || seen == index) {
+				best = i + 1
+			}
+			continue
+		}
+		name, _, isKey := strings.Cut(line, "=")
+		if !isKey {
+			continue
+		}
+		full := normalize(name)
+		if table != "" {
+			full = table + "." + full
+		}
+		if full == want && (seen < 0 || table != key[0] || seen == index) {
+			return i + 1
+		}
+	}
+	return best
+}
+
+// normalize brings a written key into the form of toml.Key.String.
+func normalize(s string) string {
+	var parts []string
+	for part := range strings.SplitSeq(s, ".") {
+		parts = append(parts, strings.TrimSpace(part))
+	}
+	// A quoted part may contain dots ("8.0"); joining mends what the split tore.
+	return strings.ReplaceAll(strings.Join(parts, "."), "'", `"`)
+}
