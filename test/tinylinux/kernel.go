@@ -1,0 +1,148 @@
+package tinylinux
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// metaPackage depends on the newest generic kernel. The "cloud" flavour has no
+// drivers for what QEMU emulates as real hardware (e1000, AHCI, USB, CD).
+const metaPackage = "linux-image-amd64"
+
+// Kernel is an unpacked Debian kernel.
+type Kernel struct {
+	Vmlinuz string // path of the bzImage, which is also an EFI program
+	Release string // as uname -r prints it
+
+	modules map[string]string // name with underscores: path
+}
+
+// Find returns Debian's kernel from the cache, and puts it there first when it
+// is missing: 70 MB to download, 400 MB unpacked. Any number of processes may
+// do this at once; the first to finish wins.
+func Find(ctx context.Context) (*Kernel, error) {
+	cache, err := CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	if k, err := newest(cache); err != nil || k != nil {
+		return k, err
+	}
+	if err := download(ctx, cache); err != nil {
+		return nil, fmt.Errorf("cannot get Debian's kernel: %w", err)
+	}
+	k, err := newest(cache)
+	if k == nil && err == nil {
+		err = fmt.Errorf("cannot find the kernel just put into %s", cache)
+	}
+	return k, err
+}
+
+// CacheDir returns the directory for what tests download or build once:
+// esxid-test in $XDG_CACHE_HOME or ~/.cache.
+func CacheDir() (string, error) {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("cannot choose a cache directory: %w", err)
+	}
+	dir := filepath.Join(base, "esxid-test")
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+// newest opens the latest kernel in the cache; nil if there is none.
+func newest(cache string) (*Kernel, error) {
+	images, err := filepath.Glob(filepath.Join(cache, "linux-image-*", "boot", "vmlinuz-*"))
+	if err != nil || len(images) == 0 {
+		return nil, err
+	}
+	var image string
+	var latest int64
+	for _, path := range images {
+		fi, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if t := fi.ModTime().UnixNano(); image == "" || t > latest {
+			image, latest = path, t
+		}
+	}
+	k := &Kernel{Vmlinuz: image, Release: strings.TrimPrefix(filepath.Base(image), "vmlinuz-")}
+	k.modules, err = indexModules(filepath.Join(filepath.Dir(filepath.Dir(image)), "lib", "modules", k.Release))
+	return k, err
+}
+
+// download fetches and unpacks the kernel package beside its final place and
+// renames it there.
+func download(ctx context.Context, cache string) error {
+	tmp, err := os.MkdirTemp(cache, "download-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	name, err := fetch(ctx, tmp)
+	if err != nil {
+		return err
+	}
+	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
+	if err != nil {
+		return err
+	}
+	if len(debs) != 1 {
+		return fmt.Errorf("apt-get download %s left %d packages", name, len(debs))
+	}
+	root := filepath.Join(tmp, "root")
+	if _, err := run(ctx, tmp, "dpkg-deb", "-x", debs[0], root); err != nil {
+		return err
+	}
+	err = os.Rename(root, filepath.Join(cache, strings.TrimSuffix(filepath.Base(debs[0]), ".deb")))
+	if errors.Is(err, os.ErrExist) {
+		return nil // another process was faster with the same kernel
+	}
+	return err
+}
+
+// fetch downloads the package the meta package depends on into dir. Package
+// lists that are missing or too old to still be served are renewed once.
+func fetch(ctx context.Context, dir string) (string, error) {
+	get := func() (string, error) {
+		out, err := run(ctx, dir, "apt-cache", "depends", "--important", metaPackage)
+		if err != nil {
+			return "", err
+		}
+		words := strings.Fields(string(out))
+		at := slices.Index(words, "Depends:")
+		if at < 0 || at+1 == len(words) {
+			return "", fmt.Errorf("%s depends on no kernel", metaPackage)
+		}
+		_, err = run(ctx, dir, "apt-get", "download", words[at+1])
+		return words[at+1], err
+	}
+	if name, err := get(); err == nil {
+		return name, nil
+	}
+	if _, err := run(ctx, dir, "apt-get", "update"); err != nil {
+		return "", err
+	}
+	return get()
+}
+
+// run runs a program in dir and returns its output.
+func run(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return out, nil
+}
