@@ -3,8 +3,10 @@ package tinylinux
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +21,7 @@ const metaPackage = "linux-image-amd64"
 // Kernel is an unpacked Debian kernel.
 type Kernel struct {
 	Vmlinuz string // path of the bzImage, which is also an EFI program
+	Vmlinux string // the same as an ELF file, which QEMU's -kernel starts 3 s sooner under TCG
 	Release string // as uname -r prints it
 
 	modules map[string]string // name with underscores: path
@@ -73,7 +76,10 @@ func newest(cache string) (*Kernel, error) {
 			image, latest = path, t
 		}
 	}
-	k := &Kernel{Vmlinuz: image, Release: strings.TrimPrefix(filepath.Base(image), "vmlinuz-")}
+	k := &Kernel{Vmlinuz: image, Vmlinux: image, Release: strings.TrimPrefix(filepath.Base(image), "vmlinuz-")}
+	if elf := filepath.Join(filepath.Dir(image), "vmlinux-"+k.Release); isFile(elf) {
+		k.Vmlinux = elf
+	}
 	k.modules, err = indexModules(filepath.Join(filepath.Dir(filepath.Dir(image)), "lib", "modules", k.Release))
 	return k, err
 }
@@ -101,11 +107,49 @@ func download(ctx context.Context, cache string) error {
 	if _, err := run(ctx, tmp, "dpkg-deb", "-x", debs[0], root); err != nil {
 		return err
 	}
+	if err := unpackImage(ctx, root); err != nil {
+		return err
+	}
 	err = os.Rename(root, filepath.Join(cache, strings.TrimSuffix(filepath.Base(debs[0]), ".deb")))
 	if errors.Is(err, os.ErrExist) {
 		return nil // another process was faster with the same kernel
 	}
 	return err
+}
+
+// unpackImage writes the ELF file that is inside a bzImage beside it. The
+// bzImage's header says where the compressed kernel lies, counted from the end
+// of the real-mode sectors (Documentation/arch/x86/boot.rst, payload_offset).
+// A kernel that is not compressed with xz is left alone.
+func unpackImage(ctx context.Context, root string) error {
+	images, err := filepath.Glob(filepath.Join(root, "boot", "vmlinuz-*"))
+	if err != nil || len(images) != 1 {
+		return fmt.Errorf("the kernel package holds %d kernels (%v)", len(images), err)
+	}
+	image, err := os.ReadFile(images[0])
+	if err != nil {
+		return err
+	}
+	if len(image) < 0x250 {
+		return fmt.Errorf("%s is no kernel", images[0])
+	}
+	start := (int64(image[0x1f1])+1)*512 + int64(binary.LittleEndian.Uint32(image[0x248:]))
+	payload := io.NewSectionReader(bytes.NewReader(image), start, int64(binary.LittleEndian.Uint32(image[0x24c:])))
+	magic := make([]byte, 6)
+	if _, err := payload.ReadAt(magic, 0); err != nil || string(magic) != "\xfd7zXZ\x00" {
+		return err
+	}
+	out, err := os.Create(filepath.Join(root, "boot", strings.Replace(filepath.Base(images[0]), "vmlinuz", "vmlinux", 1)))
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd := exec.CommandContext(ctx, "xz", "-dc", "--single-stream") // the kernel's size follows the stream
+	cmd.Stdin, cmd.Stdout = payload, out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("xz -dc: %w", err)
+	}
+	return out.Close()
 }
 
 // fetch downloads the package the meta package depends on into dir. Package
@@ -131,6 +175,11 @@ func fetch(ctx context.Context, dir string) (string, error) {
 		return "", err
 	}
 	return get()
+}
+
+func isFile(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.Mode().IsRegular()
 }
 
 // run runs a program in dir and returns its output.

@@ -150,8 +150,8 @@ func prepare(ctx context.Context, m Machine, dir string) ([]string, error) {
 	}
 	args := []string{
 		"-nodefaults", "-display", "none", "-no-reboot", "-machine", "pc", "-accel", accel, "-cpu", "max", "-m", strconv.Itoa(memory),
-		"-kernel", kernel.Vmlinuz, "-initrd", initramfs.Name(),
-		"-append", "console=ttyS0 quiet panic=-1 mitigations=off",
+		"-kernel", kernel.Vmlinux, "-initrd", initramfs.Name(),
+		"-append", "console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests",
 		"-serial", "file:" + filepath.Join(dir, "console"),
 		"-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
 		"-device", "virtio-serial-pci",

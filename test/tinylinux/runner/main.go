@@ -45,7 +45,7 @@ func run() error {
 		return err
 	}
 	for _, pattern := range job.WaitFor {
-		if _, err := pid1.WaitFor(pattern, 10*time.Second); err != nil {
+		if _, err := pid1.WaitFor(pattern, 5*time.Second); err != nil {
 			return err
 		}
 	}
