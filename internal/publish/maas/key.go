@@ -1,0 +1,93 @@
+package maas
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/esxid/esxid/internal/fault"
+)
+
+// credential is the systemd credential (systemd.exec(5), LoadCredential=) the
+// key is taken from when no file is configured.
+const credential = "maas-api-key"
+
+// maxKeyFile bounds the size of a key file in bytes.
+const maxKeyFile = 4 << 10
+
+// apiKey is an API key of MAAS: OAuth 1.0 consumer key, token key and token
+// secret; the consumer secret is always empty.
+type apiKey struct{ consumer, token, secret string }
+
+// keyForm is deliberately wider than what MAAS makes (letters and digits).
+var keyForm = regexp.MustCompile(`^[!-+\--9;-~]+:[!-+\--9;-~]+:[!-+\--9;-~]+$`)
+
+// readKey reads the key from file, or from the service's credential if file is
+// empty. Nothing of what is read gets into an error.
+func readKey(file string) (apiKey, error) {
+	what := "api_key_file " + file
+	if file == "" {
+		dir := os.Getenv("CREDENTIALS_DIRECTORY")
+		if dir == "" {
+			return apiKey{}, fault.New(fault.Config, "there is no API key: set api_key_file, or give the service the credential %s", credential)
+		}
+		file, what = filepath.Join(dir, credential), "credential "+credential
+	}
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return apiKey{}, fault.New(fault.NotPermitted, "cannot read the %s: %w: give it to this user or group, e.g. chgrp esxid and chmod 0640", what, err)
+	case err != nil:
+		return apiKey{}, fault.New(fault.Config, "cannot read the %s: %w", what, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return apiKey{}, fault.New(fault.Config, "cannot read the %s: %w", what, err)
+	case !info.Mode().IsRegular():
+		return apiKey{}, fault.New(fault.Config, "the %s is not a regular file", what)
+	case info.Mode().Perm()&0o007 != 0:
+		return apiKey{}, fault.New(fault.Config, "the %s is open to every user of this host: chmod 0640 %s, and replace the key in MAAS if the host is shared", what, file)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return apiKey{}, fault.New(fault.Config, "cannot read the %s: %w", what, err)
+	}
+	line := strings.TrimSpace(string(text))
+	if len(text) > maxKeyFile || !keyForm.MatchString(line) {
+		return apiKey{}, fault.New(fault.Config, "the %s does not hold an API key: want one line of three parts joined by colons, as MAAS shows it under API keys in the user's preferences", what)
+	}
+	parts := strings.Split(line, ":")
+	return apiKey{parts[0], parts[1], parts[2]}, nil
+}
+
+// authorization returns the header that signs one request (RFC 5849 3.4.4,
+// PLAINTEXT). MAAS refuses a nonce it has seen, so each attempt needs its own.
+func (k apiKey) authorization(now time.Time) string {
+	return fmt.Sprintf(`OAuth oauth_consumer_key="%s", oauth_token="%s", oauth_signature_method="PLAINTEXT", `+
+		`oauth_signature="%s", oauth_timestamp="%d", oauth_nonce="%s", oauth_version="1.0"`,
+		escape(k.consumer), escape(k.token), escape("&"+escape(k.secret)), now.Unix(), rand.Text())
+}
+
+// escape percent-encodes all but RFC 3986's unreserved characters.
+func escape(s string) string {
+	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
+}
+
+// redact removes the parts of the key from a text that came from outside.
+func (k apiKey) redact(s string) string {
+	for _, part := range []string{k.secret, escape(k.secret), k.token, k.consumer} {
+		s = strings.ReplaceAll(s, part, "[redacted]")
+	}
+	return s
+}
