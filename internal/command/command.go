@@ -206,6 +206,14 @@ func (p *Process) Wait() error {
 	return &Error{Name: p.name, Stderr: p.stderr.text(), Err: p.err}
 }
 
+// Stderr returns the end of what the program has written to its standard error,
+// on one line. It is there once Done is closed, also when the program did not
+// fail.
+func (p *Process) Stderr() string {
+	<-p.done
+	return p.stderr.text()
+}
+
 // environ is the caller's environment without what belongs to esxid alone.
 func environ() []string {
 	var env []string

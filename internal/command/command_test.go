@@ -57,6 +57,16 @@ func TestFailureQuotesStderr(t *testing.T) {
 	}
 }
 
+func TestStderrOfSuccess(t *testing.T) {
+	p, err := Start(t.Context(), Cmd{Name: "sh", Args: []string{"-c", "echo 'a  warning' >&2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Stderr(); got != "a warning" || p.Wait() != nil {
+		t.Errorf("Stderr = %q, Wait = %v", got, p.Wait())
+	}
+}
+
 func TestMissingProgramNamesPackage(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := Output(t.Context(), "qemu-img", "--version")
