@@ -1,0 +1,218 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/esxid/esxid/internal/command"
+)
+
+const (
+	handshakeLimit = 30 * time.Second // from QEMU's start to its first answer
+	commandLimit   = 5 * time.Second  // for one QMP command
+	quitLimit      = 10 * time.Second // from "quit" to QEMU's end
+)
+
+// machine is a running QEMU with its two connections.
+type machine struct {
+	process *command.Process
+	qmp     *qmp
+	serial  net.Conn
+	// output is what the guest writes to its serial port; closed when QEMU is
+	// gone and all of it was read.
+	output chan []byte
+}
+
+// startMachine starts QEMU with the guest still stopped. QEMU is ended when ctx
+// is.
+func startMachine(ctx context.Context, program string, args []string) (_ *machine, err error) {
+	monitor, monitorQEMU, err := socketPair("QMP")
+	if err != nil {
+		return nil, err
+	}
+	serial, serialQEMU, err := socketPair("serial port")
+	if err != nil {
+		monitor.Close()
+		monitorQEMU.Close()
+		return nil, err
+	}
+	process, err := command.Start(ctx, command.Cmd{
+		Name:       program,
+		Args:       args,
+		ExtraFiles: []*os.File{monitorQEMU, serialQEMU}, // qmpFD, serialFD
+	})
+	// Only QEMU may hold its ends, so that they close with it.
+	monitorQEMU.Close()
+	serialQEMU.Close()
+	if err != nil {
+		monitor.Close()
+		serial.Close()
+		return nil, err
+	}
+	m := &machine{process: process, serial: serial, output: make(chan []byte)}
+	go m.readSerial()
+
+	handshake, cancel := context.WithTimeoutCause(ctx, handshakeLimit, fmt.Errorf("no answer within %v", handshakeLimit))
+	defer cancel()
+	if m.qmp, err = newQMP(handshake, monitor, "SHUTDOWN", "STOP", "BLOCK_IO_ERROR"); err != nil {
+		// QEMU that refuses its arguments ends by itself and says why.
+		if ended := m.wait(2 * time.Second); ended != nil {
+			err = ended
+		}
+		m.close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// socketPair returns two connected stream sockets: ours, and one to be
+// inherited.
+func socketPair(name string) (net.Conn, *os.File, error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot make a socket for QEMU's %s: %w", name, err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name)
+	conn, err := net.FileConn(ours) // a duplicate
+	ours.Close()
+	if err != nil {
+		theirs.Close()
+		return nil, nil, fmt.Errorf("cannot use the socket for QEMU's %s: %w", name, err)
+	}
+	return conn, theirs, nil
+}
+
+func (m *machine) readSerial() {
+	defer close(m.output)
+	for {
+		buf := make([]byte, 32<<10)
+		n, err := m.serial.Read(buf)
+		if n > 0 {
+			m.output <- buf[:n]
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// cont lets the guest run.
+func (m *machine) cont(ctx context.Context) error {
+	return m.command(ctx, "cont", nil, nil)
+}
+
+func (m *machine) command(ctx context.Context, name string, arguments, result any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, commandLimit, fmt.Errorf("no answer within %v", commandLimit))
+	defer cancel()
+	return m.qmp.execute(ctx, name, arguments, result)
+}
+
+// counters are what the guest has done with its drives so far, in bytes.
+type counters struct{ diskWritten, cdRead int64 }
+
+func (m *machine) counters(ctx context.Context) (counters, error) {
+	var drives []struct {
+		Node  string `json:"node-name"`
+		Stats struct {
+			Read    int64 `json:"rd_bytes"`
+			Written int64 `json:"wr_bytes"`
+		} `json:"stats"`
+	}
+	if err := m.command(ctx, "query-blockstats", nil, &drives); err != nil {
+		return counters{}, err
+	}
+	var c counters
+	for _, d := range drives {
+		switch d.Node {
+		case "disk":
+			c.diskWritten = d.Stats.Written
+		case "installer":
+			c.cdRead = d.Stats.Read
+		}
+	}
+	return c, nil
+}
+
+// screendump writes a picture of the guest's screen.
+func (m *machine) screendump(ctx context.Context, path string) error {
+	return m.command(ctx, "screendump", map[string]string{"filename": path, "format": "png"}, nil)
+}
+
+// status returns QEMU's run state, like "running" or "internal-error".
+func (m *machine) status(ctx context.Context) (string, error) {
+	var s struct {
+		Status string `json:"status"`
+	}
+	err := m.command(ctx, "query-status", nil, &s)
+	return s.Status, err
+}
+
+// quit ends QEMU the orderly way, so that the disk file gets all that was
+// written to it, and hands the rest of the serial port's output to output. The
+// error is the one QEMU ended with, also if that was before.
+func (m *machine) quit(output func([]byte)) error {
+	defer m.close()
+	ctx, cancel := context.WithTimeout(context.Background(), quitLimit)
+	defer cancel()
+	// Not waited for: it returns with the connection, and QEMU's end says more
+	// than its answer. The guest's last output must be read meanwhile.
+	go func() { _ = m.qmp.execute(ctx, "quit", nil, nil) }()
+	for {
+		select {
+		case chunk, ok := <-m.output:
+			if !ok {
+				return m.wait(quitLimit)
+			}
+			output(chunk)
+		case <-ctx.Done():
+			return m.wait(0)
+		}
+	}
+}
+
+// wait waits for QEMU's end, kills it after limit, and returns its error.
+func (m *machine) wait(limit time.Duration) error {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-m.process.Done():
+		return m.process.Wait()
+	case <-timer.C:
+	}
+	m.process.Kill()
+	return fmt.Errorf("QEMU had to be killed: %w", m.process.Wait())
+}
+
+// close lets go of a QEMU that has ended.
+func (m *machine) close() {
+	if m.qmp != nil {
+		m.qmp.close()
+	}
+	m.serial.Close()
+	for range m.output { // lets readSerial end
+	}
+}
+
+// shutdownReason reads a SHUTDOWN event: whether the guest caused it, and how.
+func shutdownReason(data json.RawMessage) (guest bool, reason string) {
+	var d struct {
+		Guest  bool   `json:"guest"`
+		Reason string `json:"reason"`
+	}
+	// Unreadable data leaves the zero values: not the guest, no reason.
+	_ = json.Unmarshal(data, &d)
+	return d.Guest, d.Reason
+}
+
+// ioError is the data of a BLOCK_IO_ERROR event.
+type ioError struct {
+	Node      string `json:"node-name"`
+	Operation string `json:"operation"`
+	NoSpace   bool   `json:"nospace"`
+	Reason    string `json:"reason"`
+}
