@@ -1,0 +1,127 @@
+"""Configures an ESXi host on its first boot as MAAS wants it.
+
+Started by the image's %firstboot script with the directory on the boot bank
+where the deployment left config.json and this program:
+
+    python -B agent.py /altbootbank/esxid
+
+First everything is read and the whole plan is made; what cannot be done is
+refused there, while the host still has the network it was installed with.
+Then the plan is carried out; if a step fails, the steps before it are undone.
+Either way MAAS is told, and the credentials and this program are removed; only
+firstboot.log stays.
+
+Python 3.5 and the part of its standard library that ESXi ships.
+"""
+
+import json
+import os
+import sys
+
+import firewall
+import maas
+import network
+from host import AgentError, Host, apply, undo
+from journal import Journal
+
+MAX_CONFIG = 8 << 20    # bytes
+EVENT = "esxid-firstboot"
+
+
+def main(directory):
+    journal = Journal(os.path.join(directory, "firstboot.log"))
+    try:
+        configure(directory, journal)
+        journal.say("done")
+        return 0
+    except AgentError as e:
+        journal.say("failed: {}".format(e))
+    except Exception as e:  # a defect of this program; the host's operator still needs the reason
+        journal.trace()
+        journal.say("failed: unexpected {}: {}".format(type(e).__name__, e))
+    finally:
+        clean_up(directory, journal)
+    return 1
+
+
+def configure(directory, journal):
+    host = Host(journal)
+    document = read_document(os.path.join(directory, "config.json"))
+    client = maas.Client(document["reporting"], journal)
+    with firewall.outbound(host, client.port):
+        try:
+            deploy(host, document, client, journal)
+        except Exception as e:
+            tell_failure(client, e, journal)
+            raise
+        client.fetch_user_data()
+
+
+def deploy(host, document, client, journal):
+    for text in document.get("ignored", []):
+        journal.say("not supported and ignored: {}".format(text))
+    refuse_datastores(document)
+    wanted = network.read(document["network"])
+    steps = network.plan(wanted, network.State(host))
+    for step in steps:
+        journal.say("plan: {}".format(step))
+    apply(host, steps)
+    try:
+        client.report("start", EVENT, "configuring ESXi")
+    except maas.Unreachable:
+        undo(host, steps)  # perhaps the network as it was installed reaches MAAS
+        raise
+    host.run("auto-backup.sh")  # /etc lives in memory
+    client.report("finish", EVENT, "ESXi is configured", "SUCCESS")
+
+
+def refuse_datastores(document):
+    storage = document.get("storage", {}).get("config", [])
+    names = [str(entry.get("name")) for entry in storage if entry.get("type") == "vmfs6"]
+    if names:
+        raise AgentError("datastores are not supported yet: {}".format(", ".join(names)))
+
+
+def read_document(path):
+    try:
+        with open(path, "rb") as f:
+            document = json.loads(f.read(MAX_CONFIG).decode("utf-8"))
+    except (OSError, ValueError) as e:
+        raise AgentError("cannot read {}: {}".format(path, e))
+    if document.get("format") != 1:
+        raise AgentError("cannot read {}: its format is {!r}, not 1".format(path, document.get("format")))
+    return document
+
+
+def tell_failure(client, error, journal):
+    """Turns the deployment into a failed one in MAAS; what went wrong before matters more
+    than not getting through with it."""
+    try:
+        client.report("finish", EVENT, str(error), "FAIL", patience=5 * 60)
+    except AgentError as e:
+        journal.say("cannot tell MAAS: {}".format(e))
+
+
+def clean_up(directory, journal):
+    """Removes the credentials and the program, and leaves the log."""
+    for name in sorted(os.listdir(directory)):
+        path = os.path.join(directory, name)
+        try:
+            if name == "config.json":
+                overwrite(path)
+            if name != os.path.basename(journal.path):
+                os.remove(path)
+        except OSError as e:
+            journal.say("cannot remove {}: {}".format(path, e))
+
+
+def overwrite(path):
+    """FAT leaves the data of removed files in place."""
+    with open(path, "r+b") as f:
+        f.write(bytes(os.fstat(f.fileno()).st_size))
+        f.flush()
+        os.fsync(f.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
