@@ -98,14 +98,20 @@ func (w *isos) run() {
 		case <-timer:
 			w.judgeDue()
 		case <-rescan.C:
-			w.rescan()
+			w.again()
 		case <-w.o.Again:
-			for _, name := range w.names() {
-				w.renewed(w.files[name])
-			}
-			w.rescan()
+			w.again()
 		}
 	}
+}
+
+// again looks at everything anew and forgets what the caller was told of what
+// is still there.
+func (w *isos) again() {
+	for _, name := range w.names() {
+		w.renewed(w.files[name])
+	}
+	w.rescan()
 }
 
 // nextDue is when the first pending file wants to be judged, zero if none is

@@ -249,19 +249,28 @@ func TestReplacedAndGone(t *testing.T) {
 	f.wantNothing()
 }
 
-func TestAgain(t *testing.T) {
-	o := quick()
+// TestTellsAgain: what could not be taken is told again, on request and from
+// time to time.
+func TestTellsAgain(t *testing.T) {
 	again := make(chan struct{})
-	o.Again = again
-	f := followISOs(t, t.TempDir(), o)
-	write(t, filepath.Join(f.dir, "a.iso"), content)
-	must(t, os.Mkdir(filepath.Join(f.dir, "b"), 0o755))
-	f.want(Complete, "a.iso")
-	f.want(Refused, "b")
-	again <- struct{}{}
-	f.want(Complete, "a.iso")
-	f.want(Refused, "b")
-	f.wantNothing()
+	for name, o := range map[string]Options{
+		"on request": {Settle: time.Millisecond, Quiet: time.Millisecond, Rescan: never, Again: again},
+		"by itself":  {Settle: time.Millisecond, Quiet: time.Millisecond, Rescan: 200 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "a.iso"), content)
+			must(t, os.Symlink("a.iso", filepath.Join(dir, "b")))
+			f := followISOs(t, dir, o)
+			for i := range 3 {
+				if i > 0 && o.Again != nil {
+					again <- struct{}{}
+				}
+				f.want(Complete, "a.iso")
+				f.want(Refused, "b")
+			}
+		})
+	}
 }
 
 func TestDirectoryComesAndGoes(t *testing.T) {
@@ -326,7 +335,6 @@ func TestDirectoryReplacedUnseen(t *testing.T) {
 	write(t, filepath.Join(root, "new", "b", "incoming", "x.iso"), content)
 	must(t, unix.Renameat2(unix.AT_FDCWD, filepath.Join(root, "a"), unix.AT_FDCWD, filepath.Join(root, "new"), unix.RENAME_EXCHANGE))
 	f.want(Complete, "x.iso")
-	f.wantNothing()
 }
 
 // TestOverflow lets the kernel's queue really overflow before a file comes.

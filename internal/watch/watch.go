@@ -37,7 +37,8 @@ type Kind string
 
 const (
 	// Complete: the file at Path can be taken. It is told again if the file
-	// changes afterwards or another one takes its name.
+	// changes afterwards or another one takes its name, and at every rescan
+	// for as long as it is there.
 	Complete Kind = "complete"
 	// Refused: what is at Path will not become a usable file. Told again like
 	// Complete.
@@ -71,10 +72,11 @@ type Options struct {
 	// Settle is how long a file that was closed or moved in must stay as it is
 	// (ISOs), and how long all files must (Kickstarts). Default 2 s.
 	Settle time.Duration
-	// Rescan is how often the directory is read without an event. Default 10 min.
+	// Rescan is how often the directory is read without an event; ISOs then also
+	// tells again about every file that is still there, so that a caller who
+	// could not take it (disk full) tries again. Default 10 min.
 	Rescan time.Duration
-	// Again asks for a rescan at once; ISOs then also tells again about every
-	// file that is still there. May be nil.
+	// Again asks for such a rescan at once. May be nil.
 	Again <-chan struct{}
 	// MaxFiles bounds how many files are tracked at a time; more are left alone
 	// until others are gone. Default 4096.
