@@ -31,10 +31,10 @@ var (
 	nameForms = []*regexp.Regexp{
 		// ESXi-8.0U3e-  ESXi-6.7.0-  Installer-6.7.0.update03-
 		// ESXi-7.0-Update3-  ESXi-7.0.3d-  ESXi-9.0.0.0.24755229
-		regexp.MustCompile(`(?i)(?:esxi?|installer)[ _-]*v?(?P<major>\d{1,2})\.(?P<minor>\d{1,2})(?:\.(?P<third>\d{1,2}))?(?:\.(?P<fourth>\d{1,4}))?` +
+		regexp.MustCompile(`(?i)(?:esxi?|installer)[ _-]*v?(?P<major>[1-9]\d?)\.(?P<minor>\d{1,2})(?:\.(?P<third>\d{1,2})(?:\.(?P<fourth>\d{1,4}))?)?` +
 			`(?:[ ._-]*u(?:pdate)?[ -]?0?(?P<update>\d))?(?P<letter>[a-z])?(?:[^0-9a-z]|$)`),
 		// ESXi_803.24280767 (Dell)  ESXi-70U1- (Cisco)
-		regexp.MustCompile(`(?i)esxi?[ _-]*(?P<major>\d)(?P<minor>\d)u?(?P<update>\d)(?P<letter>[a-z])?(?:[^0-9a-z]|$)`),
+		regexp.MustCompile(`(?i)esxi?[ _-]*(?P<major>[1-9])(?P<minor>\d)u?(?P<update>\d)(?P<letter>[a-z])?(?:[^0-9a-z]|$)`),
 	}
 )
 

@@ -93,7 +93,7 @@ func openError(path string, err error) error {
 		err = perr.Err
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return fault.New(fault.Input, "cannot open %s: %w", path, err)
 	case errors.Is(err, fs.ErrPermission):
 		return fault.New(fault.NotPermitted,

@@ -160,7 +160,7 @@ func (t *treeReader) add(dir *node, record []byte, at int64, depth int) error {
 	n := newNode(record, at, dir)
 	name, _, _ = strings.Cut(name, ";")
 	n.name = printable(strings.TrimSuffix(name, "."))
-	if end := n.offset() + n.size; n.size > 0 && end > t.img.size {
+	if end := n.offset() + n.size; !n.dir && n.size > 0 && end > t.img.size {
 		return t.img.cutShort("its file /"+n.path(), end)
 	}
 	if first := dir.children[key(n.name)]; first != nil {
