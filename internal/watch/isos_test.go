@@ -262,12 +262,14 @@ func TestTellsAgain(t *testing.T) {
 			write(t, filepath.Join(dir, "a.iso"), content)
 			must(t, os.Symlink("a.iso", filepath.Join(dir, "b")))
 			f := followISOs(t, dir, o)
-			for i := range 3 {
-				if i > 0 && o.Again != nil {
+			told := map[string]int{}
+			for times := 1; times <= 3; times++ {
+				if times > 1 && o.Again != nil {
 					again <- struct{}{}
 				}
-				f.want(Complete, "a.iso")
-				f.want(Refused, "b")
+				for told["a.iso"] < times || told["b"] < times {
+					told[filepath.Base(f.next().Path)]++
+				}
 			}
 		})
 	}
