@@ -197,13 +197,17 @@ func (l *linter) checkSerial(s statement) {
 	case a.value != "" && !serial.MatchString(a.value):
 		l.errorf(s.at, "the licence key is not five groups of five letters and digits; write --esx=XXXXX-XXXXX-XXXXX-XXXXX-XXXXX")
 	}
-	if l.version.atLeast(9, 0) {
+	if !l.version.before(9, 0) {
 		l.installerWarnf(s.at, "from 9.0 on hosts get their licence from vCenter, and %s is not used; delete the line", s.name)
 	}
 }
 
 func (l *linter) checkInclude(s statement) {
 	for _, path := range s.positional() {
+		if strings.HasPrefix(path, "/etc/vmware/weasel/") {
+			l.errorf(s.at, "this is the installer's own example, with a root password that everybody knows; delete the line")
+			continue
+		}
 		if strings.Contains(path, "://") {
 			l.errorf(s.at, "%s with a URL needs a network, and the build VM has none; put the text into a file in the .d directory beside the kickstart", s.name)
 			continue

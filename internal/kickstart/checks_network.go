@@ -13,14 +13,14 @@ var (
 )
 
 func (l *linter) checkNetwork(s statement) {
-	proto, _ := s.option("--bootproto")
+	proto, given := s.option("--bootproto")
 	switch proto.value {
 	case "dhcp":
 		l.checkDHCP(s)
 	case "static":
 		l.checkStatic(s)
 	case "":
-		if !proto.hasValue {
+		if !given {
 			l.warnf(s.at, "network does not say how the address is found; add --bootproto=dhcp")
 		}
 	default:

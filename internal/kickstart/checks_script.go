@@ -15,7 +15,7 @@ func (l *linter) section(s section) {
 		l.installerWarnf(s.at, "%%packages is not used by ESXi, the installer ignores it up to the next section; delete it")
 		return
 	}
-	c, _ := lookup(sections, s.name)
+	c, _ := lookup(sectionTable, s.name)
 	l.arguments(c, s.statement)
 	python := l.interpreter(s)
 	if t, ok := s.option("--timeout"); ok && t.value != "" {
@@ -123,7 +123,7 @@ func (l *linter) shell(s section) {
 // stops tells whether a command ends the system it runs on.
 func stops(argv []string) bool {
 	switch argv[0] {
-	case "poweroff", "reboot", "halt", "shutdown", "shutdown.sh", "reboot.sh":
+	case "poweroff", "reboot", "halt", "shutdown", "shutdown.sh", "reboot.sh", "host_shutdown.sh", "host_reboot.sh":
 		return true
 	case "esxcli", "localcli":
 		return slices.Contains(argv, "shutdown") && (slices.Contains(argv, "poweroff") || slices.Contains(argv, "reboot"))
@@ -148,7 +148,7 @@ func kickstartCommand(argv []string) bool {
 	case "vmaccepteula", "accepteula", "rootpw", "clearpart", "installorupgrade", "vmserialnum", "serialnum", "dryrun", "paranoid":
 		return true
 	}
-	c, ok := lookup(commands, argv[0])
+	c, ok := lookup(commandTable, argv[0])
 	return ok && slices.ContainsFunc(argv[1:], func(word string) bool {
 		name, _, _ := strings.Cut(word, "=")
 		_, known := c.find(name)

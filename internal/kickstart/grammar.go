@@ -61,9 +61,9 @@ var (
 	})
 )
 
-// commands is the vocabulary of the command part, each command under one of its
+// commandTable is the vocabulary of the command part, each command under one of its
 // names; synonyms has the others.
-var commands = []command{
+var commandTable = []command{
 	{name: "vmaccepteula"},
 	{name: "rootpw", options: []option{{name: "--iscrypted"}}, args: 1},
 	{name: "install", options: installOptions},
@@ -107,8 +107,8 @@ var commands = []command{
 	{name: "%include", args: 1},
 }
 
-// sections is the same for the section headers.
-var sections = []command{
+// sectionTable is the same for the section headers.
+var sectionTable = []command{
 	{name: "%pre", options: []option{{name: "--interpreter", takes: value}}},
 	{name: "%post", options: []option{
 		{name: "--interpreter", takes: value},
@@ -140,7 +140,7 @@ var ignored = []string{
 }
 
 func isIgnored(name string) bool {
-	return slices.Contains(ignored, name) || strings.HasPrefix(name, "lilo")
+	return slices.Contains(ignored, name) || strings.HasPrefix(name, "lilo") && plainName.MatchString(name)
 }
 
 // keyboards are the names the keyboard command knows.
@@ -188,7 +188,7 @@ func (c command) optionNames() []string {
 
 func commandNames() []string {
 	var names []string
-	for _, c := range commands {
+	for _, c := range commandTable {
 		names = append(names, c.name)
 	}
 	return append(names, "accepteula", "partition", "vmserialnum")

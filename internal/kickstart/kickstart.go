@@ -48,8 +48,8 @@ func (v Version) Validate() error {
 	return nil
 }
 
-// before tells whether v is known to be older than major.minor. An unknown
-// version is older than nothing.
+// before tells whether v is older than major.minor. An unknown version counts as
+// the newest.
 func (v Version) before(major, minor int) bool {
 	if v.Number == "" || v.Validate() != nil {
 		return false
@@ -58,11 +58,6 @@ func (v Version) before(major, minor int) bool {
 	a, _ := strconv.Atoi(parts[0]) // digits only, by Validate
 	b, _ := strconv.Atoi(parts[1])
 	return a < major || a == major && b < minor
-}
-
-// atLeast tells whether v is known to be major.minor or newer.
-func (v Version) atLeast(major, minor int) bool {
-	return v.Number != "" && v.Validate() == nil && !v.before(major, minor)
 }
 
 // A Source is the chosen kickstart: one file and its additions, in order.

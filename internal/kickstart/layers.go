@@ -185,7 +185,7 @@ func additions(operatorDir, name string) ([]string, error) {
 	}
 	defer f.Close()
 	entries, err := f.ReadDir(maxEntries + 1)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, readError(dir, err)
 	}
 	var paths []string

@@ -2,6 +2,7 @@ package kickstart
 
 import (
 	"encoding/json"
+	"errors"
 	"os/exec"
 	"slices"
 	"strings"
@@ -37,7 +38,7 @@ func TestSplitWords(t *testing.T) {
 		`a b\`:                    {[]string{"a", "b"}, false, errOpenEscape},
 	} {
 		words, cut, err := splitWords(line)
-		if !slices.Equal(words, want.words) || cut != want.cut || err != want.err {
+		if !slices.Equal(words, want.words) || cut != want.cut || !errors.Is(err, want.err) {
 			t.Errorf("%q: %q %v %v", line, words, cut, err)
 		}
 	}

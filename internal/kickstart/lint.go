@@ -74,7 +74,7 @@ func (l *linter) findings() []Finding {
 
 func (l *linter) command(s statement) {
 	name := canonical(s.name)
-	c, known := lookup(commands, name)
+	c, known := lookup(commandTable, name)
 	switch {
 	case known:
 		l.arguments(c, s)
@@ -176,7 +176,7 @@ func (l *linter) repeated() {
 		if isInstall(s) {
 			kind = "install"
 		}
-		if _, known := lookup(commands, name); !known || name == "%include" {
+		if _, known := lookup(commandTable, name); !known || name == "%include" {
 			continue
 		}
 		before, again := seen[kind]

@@ -2,6 +2,7 @@ package kickstart
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -241,7 +242,7 @@ func (p *parser) line(at pos, text string) {
 
 // percent takes a line that begins with %.
 func (p *parser) percent(at pos, text string) {
-	keyword := strings.Fields(text)[0]
+	keyword := firstWord(text)
 	switch {
 	case isSection(keyword):
 		p.closeSection()
@@ -267,10 +268,19 @@ func (p *parser) percent(at pos, text string) {
 	}
 }
 
+// firstWord returns the first word of a line, however it is quoted.
+func firstWord(line string) string {
+	line = strings.TrimLeft(line, " \t")
+	if end := strings.IndexAny(line, " \t"); end >= 0 {
+		return line[:end]
+	}
+	return line
+}
+
 // body takes a line inside of a section.
 func (p *parser) body(at pos, text string) {
 	trimmed := strings.TrimSpace(text)
-	if first, _, _ := strings.Cut(strings.ReplaceAll(trimmed, "\t", " "), " "); !strings.HasPrefix(text, "%") && (isSection(first) || first == "%end") {
+	if first := firstWord(text); !strings.HasPrefix(text, "%") && (isSection(first) || first == "%end") {
 		p.errorf(at, "section keywords must begin in the first column, so this line would become a part of %s; delete the blanks before it", p.open.name)
 	}
 	if p.newLayer && trimmed != "" && !strings.HasPrefix(trimmed, "#") {
@@ -305,7 +315,7 @@ func (p *parser) words(at pos, text string) []string {
 	words, cut, err := splitWords(text)
 	if err != nil {
 		p.errorf(at, "%v", err)
-		p.continued = err == errOpenEscape
+		p.continued = errors.Is(err, errOpenEscape)
 	}
 	if cut {
 		p.warnf(at, "the # begins a comment although there is no blank before it; put the word in quotes if # is a part of it")
