@@ -1,0 +1,45 @@
+# esxid. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= 0.1.0
+GO ?= go
+# The ISO of make demo; empty means the simulated one.
+ISO ?=
+# Pinned, so that a new release of a linter cannot break a build.
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+export GOFLAGS ?= -buildvcs=false
+
+.PHONY: help build demo test bench lint fuzz deps clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/esxid and bin/rig
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/esxid ./cmd/esxid
+	$(GO) build -trimpath -o bin/rig ./test/rig
+
+demo: deps build ## the main job: an ISO goes in, a deployable image is in MAAS (ISO=FILE for a real one)
+	@./test/demo.sh $(if $(ISO),"$(ISO)")
+
+test: deps ## all tests, those in virtual machines included
+	$(GO) vet ./...
+	$(GO) test -race -shuffle=on -timeout 9m ./...
+
+bench: deps build ## speed of packing, verifying and uploading against pigz, gzip and bare PUTs
+	$(GO) run ./test/bench
+	$(GO) run ./test/bench-upload
+
+lint: ## run the linters
+	$(GO) run $(GOLANGCI_LINT) run ./...
+
+fuzz: ## fuzz every parser of outside input for 20 seconds each
+	@./scripts/fuzz 20s
+
+deps: ## install the Debian packages that building and testing need
+	@./scripts/deps
+
+clean: ## remove what building made
+	rm -rf bin
