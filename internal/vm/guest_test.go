@@ -61,15 +61,23 @@ func (g *guest) print(s string) *guest {
 
 // writeDisk writes the boot image's first sector to the disk's, n times.
 func (g *guest) writeDisk(n uint16) *guest {
-	return g.emit(
-		0xbd, byte(n), byte(n>>8), // mov bp, n
-		0xb8, 0x01, 0x03, // next: mov ax, 0x0301   ; write one sector
-		0xbb, 0x00, 0x7c, //       mov bx, 0x7c00   ; from here
-		0xb9, 0x01, 0x00, //       mov cx, 1        ; to cylinder 0, sector 1
-		0xba, 0x80, 0x00, //       mov dx, 0x80     ; head 0, first disk
-		0xcd, 0x13, //             int 0x13
-		0x4d,       //             dec bp
-		0x75, 0xef) //             jnz next
+	return g.repeat(n, func() {
+		g.emit(
+			0xb8, 0x01, 0x03, // mov ax, 0x0301   ; write one sector
+			0xbb, 0x00, 0x7c, // mov bx, 0x7c00   ; from here
+			0xb9, 0x01, 0x00, // mov cx, 1        ; to cylinder 0, sector 1
+			0xba, 0x80, 0x00, // mov dx, 0x80     ; head 0, first disk
+			0xcd, 0x13) //       int 0x13
+	})
+}
+
+// repeat runs body n times. body must leave bp alone.
+func (g *guest) repeat(n uint16, body func()) *guest {
+	g.emit(0xbd, byte(n), byte(n>>8)) // mov bp, n
+	begin := len(g.code)
+	body()
+	back := begin - len(g.code) - 5
+	return g.emit(0x4d, 0x0f, 0x85, byte(back), byte(back>>8)) // dec bp; jnz begin
 }
 
 // powerOff sets SLP_EN in the ACPI register PM1a_CNT, which SeaBIOS puts at

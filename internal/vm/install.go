@@ -18,6 +18,10 @@ import (
 // are read and the limits checked.
 const pollInterval = time.Second
 
+// signalGrace is how long a cancelled context may come after the signal to QEMU
+// that has the same cause.
+const signalGrace = time.Second
+
 // InstallError is an installation that started and did not succeed.
 type InstallError struct {
 	Phase   string // as in Progress
@@ -75,7 +79,7 @@ func install(ctx context.Context, s Spec, started func(*command.Process)) (err e
 	if err != nil {
 		return fmt.Errorf("cannot install ESXi: %w", err)
 	}
-	r := &run{spec: s, console: console, log: installerLog{marker: s.Marker}}
+	r := &run{spec: s, serial: &transcript{console: console, log: installerLog{marker: s.Marker}}}
 	err = r.run(ctx, started)
 	if closeErr := console.close(); err == nil && closeErr != nil {
 		return fmt.Errorf("cannot install ESXi: %w", closeErr)
@@ -109,13 +113,11 @@ func removeAll(paths ...string) {
 type run struct {
 	spec     Spec
 	vm       *machine
-	console  *console
-	splitter splitter
-	log      installerLog
+	serial   *transcript
 	counters counters
 
-	began    time.Time
-	lastLife time.Time // when the guest last wrote or read anything
+	began   time.Time
+	lastUse time.Time // when the guest last used a drive
 }
 
 // ending is why following the guest came to an end.
@@ -132,7 +134,7 @@ type ending struct {
 func (r *run) run(ctx context.Context, started func(*command.Process)) error {
 	r.report()
 	var err error
-	r.vm, err = startMachine(ctx, r.spec.QEMU, CommandLine(r.spec))
+	r.vm, err = startMachine(ctx, r.spec.QEMU, CommandLine(r.spec), r.serial)
 	var refused *command.Error
 	switch {
 	case err == nil:
@@ -145,10 +147,17 @@ func (r *run) run(ctx context.Context, started func(*command.Process)) error {
 	}
 	started(r.vm.process)
 	end := r.follow(ctx)
-	defer r.splitter.flush(r.line)
+	if end.qemu {
+		// A service manager that stops esxid may signal QEMU too, and first.
+		select {
+		case <-ctx.Done():
+		case <-time.After(signalGrace):
+		}
+	}
 	if ctx.Err() != nil {
-		_ = r.vm.wait(0)
+		_ = r.vm.wait(0) // whatever it says: it was to be killed
 		r.vm.close()
+		r.serial.end()
 		return fmt.Errorf("cannot install ESXi: %w", context.Cause(ctx))
 	}
 
@@ -157,8 +166,8 @@ func (r *run) run(ctx context.Context, started func(*command.Process)) error {
 		removeAll(screen) // QEMU is gone or stuck: there is none to keep
 		screen = ""
 	}
-	err = r.vm.quit(r.feed)
-	r.splitter.flush(r.line)
+	err = r.vm.quit()
+	r.serial.end()
 	if end.by != "" {
 		end.cause = r.verdict(end.by)
 	}
@@ -175,22 +184,24 @@ func (r *run) run(ctx context.Context, started func(*command.Process)) error {
 }
 
 func (r *run) failure(end ending, qemu error, screen string) error {
+	known := r.serial.known()
 	return fault.As(max(end.class, fault.Failed), &InstallError{
-		Phase: r.log.phase.String(), Cause: end.cause, Message: r.log.words(),
+		Phase: known.phase.String(), Cause: end.cause, Message: known.words,
 		Console: r.spec.consolePath(), Screen: screen, Err: qemu,
 	})
 }
 
 // verdict judges a guest that ended by itself; "" is success.
 func (r *run) verdict(by string) string {
+	known := r.serial.known()
 	switch {
-	case by == "guest-shutdown" && r.log.markerSeen:
+	case by == "guest-shutdown" && known.markerSeen:
 		return ""
-	case by == "guest-shutdown" && r.log.stopped():
+	case by == "guest-shutdown" && known.stopped:
 		return "the installer failed and powered the machine off"
 	case by == "guest-shutdown":
 		return "the machine powered off before the kickstart's %post reported success"
-	case r.log.markerSeen:
+	case known.markerSeen:
 		return "the machine was reset after the kickstart's %post reported success, instead of powered off"
 	}
 	return "the machine was reset before the kickstart's %post reported success"
@@ -199,24 +210,17 @@ func (r *run) verdict(by string) string {
 // follow lets the guest run until something ends it.
 func (r *run) follow(ctx context.Context) ending {
 	r.began = time.Now()
-	r.lastLife = r.began
-	r.log.enter(loading)
+	r.lastUse = r.began
+	r.serial.enter(loading)
 	if err := r.vm.cont(ctx); err != nil {
 		return ending{cause: "QEMU does not run the machine: " + err.Error(), qemu: true}
 	}
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	output := r.vm.output
 	for {
 		select {
 		case <-ctx.Done():
 			return ending{cause: "cancelled"}
-		case chunk, ok := <-output:
-			if !ok {
-				output = nil // QEMU ends: the monitor's connection tells when
-				continue
-			}
-			r.feed(chunk)
 		case event, ok := <-r.vm.qmp.events:
 			if !ok {
 				return ending{cause: "QEMU ended before the installation did", qemu: true}
@@ -242,7 +246,7 @@ func (r *run) event(ctx context.Context, event qmpEvent) (ending, bool) {
 		if guest {
 			return ending{by: reason}, true
 		}
-		return ending{cause: "QEMU was told to end: " + reason, qemu: true}, true
+		return ending{cause: "QEMU was told to end: " + reason, class: fault.TryLater, qemu: true}, true
 	case "BLOCK_IO_ERROR":
 		return r.ioFailure(event.Data), true
 	case "STOP":
@@ -270,18 +274,6 @@ func (r *run) ioFailure(data json.RawMessage) ending {
 	return end
 }
 
-// feed takes bytes of the serial port.
-func (r *run) feed(chunk []byte) {
-	r.lastLife = time.Now()
-	r.splitter.feed(chunk, r.line)
-}
-
-func (r *run) line(raw []byte) {
-	line := redacted(raw)
-	r.console.write(line)
-	r.log.line(line)
-}
-
 // poll reads the drives' counters. A QEMU too busy to answer is left to the
 // limits.
 func (r *run) poll(ctx context.Context) {
@@ -289,20 +281,21 @@ func (r *run) poll(ctx context.Context) {
 	if err != nil || now == r.counters {
 		return
 	}
-	r.lastLife = time.Now()
+	r.lastUse = time.Now()
 	r.counters = now
-	r.log.disk(now.diskWritten)
+	r.serial.disk(now.diskWritten)
 }
 
 // overdue checks the limits.
 func (r *run) overdue(now time.Time) (ending, bool) {
-	limits, idle := r.spec.Limits, now.Sub(r.lastLife)
+	limits, known := r.spec.Limits, r.serial.known()
+	idle := min(now.Sub(r.lastUse), now.Sub(known.lastInput))
 	switch {
-	case r.log.stopped() && idle >= limits.Quiet:
+	case known.stopped && idle >= limits.Quiet:
 		return ending{cause: "the installer stopped with an error"}, true
 	case idle >= limits.Idle:
 		cause := fmt.Sprintf("nothing new on the serial port or the drives for %v", limits.Idle)
-		if r.log.markerSeen {
+		if known.markerSeen {
 			cause += ", although %post had reported success: the machine should have powered off"
 		}
 		return ending{cause: cause}, true
@@ -313,10 +306,33 @@ func (r *run) overdue(now time.Time) (ending, bool) {
 }
 
 func (r *run) report() {
+	known := r.serial.known()
 	r.spec.Progress(Progress{
-		Phase:    r.log.phase.String(),
-		Percent:  r.log.percent(r.counters.cdRead, r.spec.ISOSize, r.spec.ExpectedWritten),
+		Phase:    known.phase.String(),
+		Percent:  percent(known.phase, r.counters, r.spec),
 		Written:  r.counters.diskWritten,
-		LastLine: r.log.last,
+		LastLine: known.lastLine,
 	})
+}
+
+// percent guesses how much of the installation is done. Loading goes by what
+// was read of the CD, installing by what was written to the disk.
+func percent(p phase, done counters, s Spec) float64 {
+	share := func(part, whole int64) float64 { return min(float64(part)/float64(whole), 1) }
+	if s.ExpectedWritten <= 0 {
+		return -1
+	}
+	switch p {
+	case starting:
+		return 0
+	case loading:
+		return 15 * share(done.cdRead, s.ISOSize)
+	case booting:
+		return 15
+	case installing:
+		return 25 + 65*share(done.diskWritten, s.ExpectedWritten)
+	case postInstall:
+		return 92
+	}
+	return 98
 }

@@ -124,6 +124,47 @@ func TestSuccess(t *testing.T) {
 	}
 }
 
+// TestMuchOutput: nothing of the serial port's output is lost or waits for a
+// slow Progress.
+func TestMuchOutput(t *testing.T) {
+	t.Parallel()
+	const lines = 300
+	line := strings.Repeat("0123456789", 10) + "\r\n"
+	g := newGuest()
+	g.repeat(lines, func() { g.print(line) })
+	s := newSpec(t, g.print(markerLine).powerOff())
+	finished := make(chan struct{})
+	s.Progress = func(p Progress) {
+		if p.Phase == "loading" { // the first one comes before QEMU's start
+			<-finished
+		}
+	}
+	go func() {
+		defer close(finished)
+		waitForFile(t, s.consolePath(), int64(lines*len(line)))
+	}()
+	if err := Install(t.Context(), s); err != nil {
+		t.Error(err)
+	}
+	console, err := os.ReadFile(s.consolePath())
+	if want := strings.Repeat(line, lines) + markerLine; err != nil || string(console) != want {
+		t.Errorf("console.log has %d bytes (%v), want %d", len(console), err, len(want))
+	}
+}
+
+// waitForFile waits until a file has at least size bytes.
+func waitForFile(t *testing.T, path string, size int64) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if info, err := os.Stat(path); err == nil && info.Size() >= size {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%s did not grow to %d bytes", path, size)
+			return
+		}
+	}
+}
+
 // TestHardwareBoots starts each profile's machine, with less memory, and lets
 // its installer come to a good end.
 func TestHardwareBoots(t *testing.T) {
@@ -312,10 +353,32 @@ func TestQEMUKilled(t *testing.T) {
 func TestQEMUTerminated(t *testing.T) {
 	t.Parallel()
 	s := newSpec(t, newGuest().print(markerLine).hang())
-	err := install(t.Context(), s, func(p *command.Process) { _ = syscall.Kill(p.Pid(), syscall.SIGTERM) })
+	var pid atomic.Int64
+	s.Progress = func(p Progress) {
+		if p.Phase == "powering off" {
+			_ = syscall.Kill(int(pid.Load()), syscall.SIGTERM)
+		}
+	}
+	err := install(t.Context(), s, func(p *command.Process) { pid.Store(int64(p.Pid())) })
 	failure := wantFailure(t, s, err)
-	if !strings.Contains(failure.Error(), "terminating on signal 15") {
-		t.Errorf("failure = %v", failure)
+	if !strings.Contains(failure.Error(), "terminating on signal 15") || fault.ClassOf(err) != fault.TryLater {
+		t.Errorf("failure = %v (class %d)", failure, fault.ClassOf(err))
+	}
+}
+
+// TestBothTerminated: when the signal is for esxid too, and reaches QEMU first,
+// the installation was cancelled and has not failed.
+func TestBothTerminated(t *testing.T) {
+	t.Parallel()
+	s := newSpec(t, newGuest().hang())
+	ctx, cancel := context.WithCancel(t.Context())
+	err := install(ctx, s, func(p *command.Process) {
+		_ = syscall.Kill(p.Pid(), syscall.SIGTERM)
+		<-p.Done()
+		cancel()
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v, want context.Canceled", err)
 	}
 }
 

@@ -148,28 +148,6 @@ func (l *installerLog) words() string {
 	return l.last
 }
 
-// percent guesses how much of the installation is done. Loading goes by what
-// was read of the CD, installing by what was written to the disk.
-func (l *installerLog) percent(read, isoSize, expectedWritten int64) float64 {
-	share := func(part, whole int64) float64 { return min(float64(part)/float64(whole), 1) }
-	if expectedWritten <= 0 {
-		return -1
-	}
-	switch l.phase {
-	case starting:
-		return 0
-	case loading:
-		return 15 * share(read, isoSize)
-	case booting:
-		return 15
-	case installing:
-		return 25 + 65*share(l.written, expectedWritten)
-	case postInstall:
-		return 92
-	}
-	return 98
-}
-
 // readable returns a line as text: without escape sequences, control and
 // invisible characters, in valid UTF-8, trimmed.
 func readable(raw []byte) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"syscall"
@@ -23,14 +24,12 @@ type machine struct {
 	process *command.Process
 	qmp     *qmp
 	serial  net.Conn
-	// output is what the guest writes to its serial port; closed when QEMU is
-	// gone and all of it was read.
-	output chan []byte
+	read    chan struct{} // closed when QEMU is gone and its serial port was read to the end
 }
 
-// startMachine starts QEMU with the guest still stopped. QEMU is ended when ctx
-// is.
-func startMachine(ctx context.Context, program string, args []string) (_ *machine, err error) {
+// startMachine starts QEMU with the guest still stopped, and copies what comes
+// from its serial port to output. QEMU is ended when ctx is.
+func startMachine(ctx context.Context, program string, args []string, output io.Writer) (_ *machine, err error) {
 	monitor, monitorQEMU, err := socketPair("QMP")
 	if err != nil {
 		return nil, err
@@ -54,8 +53,12 @@ func startMachine(ctx context.Context, program string, args []string) (_ *machin
 		serial.Close()
 		return nil, err
 	}
-	m := &machine{process: process, serial: serial, output: make(chan []byte)}
-	go m.readSerial()
+	m := &machine{process: process, serial: serial, read: make(chan struct{})}
+	go func() {
+		defer close(m.read)
+		// Ends with the connection; how that ended is not of interest.
+		_, _ = io.Copy(output, serial)
+	}()
 
 	handshake, cancel := context.WithTimeoutCause(ctx, handshakeLimit, fmt.Errorf("no answer within %v", handshakeLimit))
 	defer cancel()
@@ -85,20 +88,6 @@ func socketPair(name string) (net.Conn, *os.File, error) {
 		return nil, nil, fmt.Errorf("cannot use the socket for QEMU's %s: %w", name, err)
 	}
 	return conn, theirs, nil
-}
-
-func (m *machine) readSerial() {
-	defer close(m.output)
-	for {
-		buf := make([]byte, 32<<10)
-		n, err := m.serial.Read(buf)
-		if n > 0 {
-			m.output <- buf[:n]
-		}
-		if err != nil {
-			return
-		}
-	}
 }
 
 // cont lets the guest run.
@@ -153,26 +142,16 @@ func (m *machine) status(ctx context.Context) (string, error) {
 }
 
 // quit ends QEMU the orderly way, so that the disk file gets all that was
-// written to it, and hands the rest of the serial port's output to output. The
-// error is the one QEMU ended with, also if that was before.
-func (m *machine) quit(output func([]byte)) error {
-	defer m.close()
-	ctx, cancel := context.WithTimeout(context.Background(), quitLimit)
-	defer cancel()
-	// Not waited for: it returns with the connection, and QEMU's end says more
-	// than its answer. The guest's last output must be read meanwhile.
-	go func() { _ = m.qmp.execute(ctx, "quit", nil, nil) }()
-	for {
-		select {
-		case chunk, ok := <-m.output:
-			if !ok {
-				return m.wait(quitLimit)
-			}
-			output(chunk)
-		case <-ctx.Done():
-			return m.wait(0)
-		}
-	}
+// written to it, and reads the serial port to its end. The error is the one
+// QEMU ended with, also if that was before.
+func (m *machine) quit() error {
+	// Its own error does not matter: if QEMU cannot be told, it is gone or stuck,
+	// and its end says which.
+	_ = m.command(context.Background(), "quit", nil, nil)
+	err := m.wait(quitLimit)
+	<-m.read // QEMU's end of the connection went with it
+	m.close()
+	return err
 }
 
 // wait waits for QEMU's end, kills it after limit, and returns its error.
@@ -194,8 +173,7 @@ func (m *machine) close() {
 		m.qmp.close()
 	}
 	m.serial.Close()
-	for range m.output { // lets readSerial end
-	}
+	<-m.read
 }
 
 // shutdownReason reads a SHUTDOWN event: whether the guest caused it, and how.

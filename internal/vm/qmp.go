@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -159,7 +160,7 @@ func (q *qmp) send(id uint64, command string, arguments any) error {
 	if _, err = q.conn.Write(append(b, '\n')); err != nil {
 		q.conn.Close() // half a command may be on its way
 	}
-	return err
+	return closedError(err)
 }
 
 func (q *qmp) forget(id uint64) {
@@ -178,19 +179,26 @@ func (q *qmp) receive(dec *json.Decoder, in *budget) {
 			err = q.dispatch(m)
 		}
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
-		err = errors.New("QEMU closed the connection")
-	}
 	q.conn.Close()
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.closed = err
+	q.closed = closedError(err)
 	for _, reply := range q.pending {
 		close(reply)
 	}
 	clear(q.pending)
 	close(q.events)
+}
+
+// closedError says in one way what a connection's end is called in many.
+func closedError(err error) error {
+	for _, end := range []error{io.EOF, net.ErrClosed, io.ErrClosedPipe, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return errors.New("QEMU closed the connection")
+		}
+	}
+	return err
 }
 
 func (q *qmp) dispatch(m qmpMessage) error {
