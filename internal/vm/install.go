@@ -22,14 +22,16 @@ const pollInterval = time.Second
 // that has the same cause.
 const signalGrace = time.Second
 
-// InstallError is an installation that started and did not succeed.
+// InstallError is an installation that started and did not succeed. Its class
+// is fault.Failed, CannotWrite when the disk's file system is full, or TryLater
+// when QEMU was told to end.
 type InstallError struct {
 	Phase   string // as in Progress
 	Cause   string // what happened
 	Message string // the installer's own words: its error, else its last line; may be empty
 	Console string // path of the serial log
 	Screen  string // path of a PNG of the last screen; empty if there is none
-	Err     error  // QEMU's error, if it had one; carries the class if it is not fault.Failed
+	Err     error  // QEMU's error, if it had one
 }
 
 func (e *InstallError) Error() string {
@@ -296,11 +298,11 @@ func (r *run) overdue(now time.Time) (ending, bool) {
 	case idle >= limits.Idle:
 		cause := fmt.Sprintf("nothing new on the serial port or the drives for %v", limits.Idle)
 		if known.markerSeen {
-			cause += ", although %post had reported success: the machine should have powered off"
+			return ending{cause: cause + ", although %post had reported success: the machine should have powered off"}, true
 		}
-		return ending{cause: cause}, true
+		return ending{cause: cause + ": the installer hangs, or the idle limit is too low for this host"}, true
 	case now.Sub(r.began) >= limits.Overall:
-		return ending{cause: fmt.Sprintf("not finished after %v", limits.Overall)}, true
+		return ending{cause: fmt.Sprintf("not finished after %v: if it was only slow, raise the overall limit", limits.Overall)}, true
 	}
 	return ending{}, false
 }

@@ -64,7 +64,11 @@ func startMachine(ctx context.Context, program string, args []string, output io.
 	defer cancel()
 	if m.qmp, err = newQMP(handshake, monitor, "SHUTDOWN", "STOP", "BLOCK_IO_ERROR"); err != nil {
 		// QEMU that refuses its arguments ends by itself and says why.
-		if ended := m.wait(2 * time.Second); ended != nil {
+		ended := m.wait(2 * time.Second)
+		switch {
+		case handshake.Err() != nil && ended != nil:
+			err = fmt.Errorf("%w: %w", err, ended)
+		case ended != nil:
 			err = ended
 		}
 		m.close()
