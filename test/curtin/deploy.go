@@ -1,0 +1,130 @@
+package curtin
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/esxid/esxid/test/tinylinux"
+)
+
+//go:embed ephemeral.py
+var ephemeral []byte
+
+// otherDisk is the size of disks that MAAS has no partitions on.
+const otherDisk = 16 << 30
+
+// Deployment is the part of a deployment that follows dd.
+type Deployment struct {
+	Config Config
+	Disk   string // file of the disk that has the image
+	Bus    string // "sata", "nvme"; "auto" or "": as the configuration names the disks
+	Runs   int    // how often the hook runs, to see that it can; default 1
+}
+
+// Result is what came of a deployment.
+type Result struct {
+	ExitCode  int    // of curtin's install: 0, or 3 for a failure
+	Partition int    // where the hook was found, 0 if it was not
+	Log       string // the installation log, then the partition table
+}
+
+var found = regexp.MustCompile(`(?m)^curtin: hook found on partition (\d+)$`)
+
+// Run boots the machine of the configuration on the disk, and other disks of
+// its own, and runs the hook there.
+func (d Deployment) Run(ctx context.Context) (Result, error) {
+	dir, err := os.MkdirTemp("", "curtin-*")
+	if err != nil {
+		return Result{}, err
+	}
+	defer os.RemoveAll(dir)
+	m, err := d.machine(dir)
+	if err != nil {
+		return Result{}, err
+	}
+	r, err := tinylinux.Run(ctx, m)
+	if err != nil {
+		return Result{}, err
+	}
+	result := Result{ExitCode: r.ExitCode, Log: string(r.Stdout) + string(r.Stderr)}
+	if m := found.FindStringSubmatch(result.Log); m != nil {
+		result.Partition, err = strconv.Atoi(m[1])
+	}
+	return result, err
+}
+
+// job is what ephemeral.py is told.
+type job struct {
+	Disk   string            `json:"disk"`
+	Links  map[string]string `json:"links"`
+	Config json.RawMessage   `json:"config"`
+	Runs   int               `json:"runs"`
+}
+
+func (d Deployment) machine(dir string) (tinylinux.Machine, error) {
+	target, err := d.Config.Target()
+	if err != nil {
+		return tinylinux.Machine{}, err
+	}
+	m := tinylinux.Machine{Command: []string{"python3", "-B", "/ephemeral.py", "/job.json"}}
+	j := job{Links: map[string]string{}, Config: d.Config.JSON, Runs: max(d.Runs, 1)}
+	for i, disk := range d.Config.Disks {
+		path, device := d.Disk, deviceName(disk.Name, d.Bus, i)
+		if disk.Name == target.Name {
+			j.Disk = "/dev/" + device
+		} else {
+			path = filepath.Join(dir, disk.Name)
+			if err := create(path, cmp.Or(disk.Size, otherDisk)); err != nil {
+				return m, err
+			}
+		}
+		attach(&m, disk, device, path)
+		m.WaitFor = append(m.WaitFor, "/dev/"+device)
+		if name, ok := strings.CutPrefix(disk.Path, "/dev/disk/by-id/"); ok {
+			j.Links[name] = "../../" + device
+		}
+	}
+	text, err := json.Marshal(j)
+	m.Files = map[string][]byte{"ephemeral.py": ephemeral, "job.json": text}
+	return m, err
+}
+
+// deviceName is what Linux calls the disk: as in the configuration, or as the
+// bus has it.
+func deviceName(name, bus string, index int) string {
+	switch bus {
+	case "nvme":
+		return fmt.Sprintf("nvme%dn1", index)
+	case "sata":
+		return "sd" + string(rune('a'+index))
+	}
+	return name
+}
+
+// attach gives the machine a disk with the serial number MAAS knows; the
+// device's name where it knows none. (An EUI-64 would be lost: Linux ignores
+// those of QEMU's NVMe controllers.) ATA has room for 20 characters of serial
+// number; a longer one is that of a SAS disk or RAID volume.
+func attach(m *tinylinux.Machine, disk Disk, device, path string) {
+	serial := cmp.Or(disk.Serial, device)
+	switch {
+	case strings.HasPrefix(device, "nvme"):
+		m.Disks = append(m.Disks, tinylinux.Disk{Path: path, Bus: "nvme", Serial: serial})
+	case len(serial) <= 20:
+		m.Disks = append(m.Disks, tinylinux.Disk{Path: path, Bus: "sata", Serial: serial})
+	default:
+		m.Modules = []string{"virtio_scsi"}
+		m.Args = append(m.Args,
+			"-drive", fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,cache=unsafe,file=%s", device, strings.ReplaceAll(path, ",", ",,")),
+			"-device", fmt.Sprintf("virtio-scsi-pci,id=%s-bus", device),
+			"-device", fmt.Sprintf("scsi-hd,bus=%s-bus.0,drive=%s,serial=%s", device, device, serial))
+	}
+}
