@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -131,8 +132,9 @@ func (f *file) judge(o *Options, age time.Duration, writers func(string) (use, e
 
 // cause is err without the path, which the reader has already.
 func cause(err error) error {
-	if pe, ok := err.(*fs.PathError); ok {
-		return pe.Err
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
 	}
 	return err
 }

@@ -106,10 +106,11 @@ func (w *isos) run() {
 }
 
 // again looks at everything anew and forgets what the caller was told of what
-// is still there.
+// is still there. It does not make a file any younger.
 func (w *isos) again() {
-	for _, name := range w.names() {
-		w.renewed(w.files[name])
+	due := time.Now().Add(w.o.Settle)
+	for _, f := range w.files {
+		f.told, f.reason, f.due = "", "", due
 	}
 	w.rescan()
 }
@@ -170,7 +171,7 @@ func (w *isos) look(name string) *file {
 	path := filepath.Join(w.place.path, name)
 	s, err := lookAt(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 		w.forget(name)
 		return nil
 	case err != nil:

@@ -166,3 +166,25 @@ func TestRewrittenAfterComplete(t *testing.T) {
 		w.want(Complete)
 	})
 }
+
+// TestRescanDoesNotRejuvenate: a rescan that comes more often than files are
+// given up must not keep one from being refused.
+func TestRescanDoesNotRejuvenate(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "x.iso"), "")
+	o := Options{Settle: 2 * time.Second, Quiet: time.Minute, Notice: never, GiveUp: 10 * time.Minute}
+	inSteps(t, dir, o, func(w stepped) {
+		for range 2 {
+			w.pass(4 * time.Minute)
+			w.again()
+			w.want()
+		}
+		w.pass(2*time.Minute - 1)
+		w.want()
+		w.pass(1)
+		w.want(Refused)
+		w.again()
+		w.pass(o.Settle)
+		w.want(Refused)
+	})
+}
