@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -38,7 +37,7 @@ func Find(ctx context.Context) (*Kernel, error) {
 	if k, err := newest(cache); err != nil || k != nil {
 		return k, err
 	}
-	if err := download(ctx, cache); err != nil {
+	if err := install(ctx, cache, kernelPackage, unpackImage); err != nil {
 		return nil, fmt.Errorf("cannot get Debian's kernel: %w", err)
 	}
 	k, err := newest(cache)
@@ -46,17 +45,6 @@ func Find(ctx context.Context) (*Kernel, error) {
 		err = fmt.Errorf("cannot find the kernel just put into %s", cache)
 	}
 	return k, err
-}
-
-// CacheDir returns the directory for what tests download or build once:
-// esxid-test in $XDG_CACHE_HOME or ~/.cache.
-func CacheDir() (string, error) {
-	base, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("cannot choose a cache directory: %w", err)
-	}
-	dir := filepath.Join(base, "esxid-test")
-	return dir, os.MkdirAll(dir, 0o755)
 }
 
 // newest opens the latest kernel in the cache; nil if there is none.
@@ -84,37 +72,18 @@ func newest(cache string) (*Kernel, error) {
 	return k, err
 }
 
-// download fetches and unpacks the kernel package beside its final place and
-// renames it there.
-func download(ctx context.Context, cache string) error {
-	tmp, err := os.MkdirTemp(cache, "download-*")
+// kernelPackage resolves the meta package.
+func kernelPackage(ctx context.Context) (string, error) {
+	out, err := run(ctx, "", "apt-cache", "depends", "--important", metaPackage)
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer os.RemoveAll(tmp)
-	name, err := fetch(ctx, tmp)
-	if err != nil {
-		return err
+	words := strings.Fields(string(out))
+	at := slices.Index(words, "Depends:")
+	if at < 0 || at+1 == len(words) {
+		return "", fmt.Errorf("%s depends on no kernel", metaPackage)
 	}
-	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
-	if err != nil {
-		return err
-	}
-	if len(debs) != 1 {
-		return fmt.Errorf("apt-get download %s left %d packages", name, len(debs))
-	}
-	root := filepath.Join(tmp, "root")
-	if _, err := run(ctx, tmp, "dpkg-deb", "-x", debs[0], root); err != nil {
-		return err
-	}
-	if err := unpackImage(ctx, root); err != nil {
-		return err
-	}
-	err = os.Rename(root, filepath.Join(cache, strings.TrimSuffix(filepath.Base(debs[0]), ".deb")))
-	if errors.Is(err, os.ErrExist) {
-		return nil // another process was faster with the same kernel
-	}
-	return err
+	return words[at+1], nil
 }
 
 // unpackImage writes the ELF file that is inside a bzImage beside it. The
@@ -152,46 +121,7 @@ func unpackImage(ctx context.Context, root string) error {
 	return out.Close()
 }
 
-// fetch downloads the package the meta package depends on into dir. Package
-// lists that are missing or too old to still be served are renewed once.
-func fetch(ctx context.Context, dir string) (string, error) {
-	get := func() (string, error) {
-		out, err := run(ctx, dir, "apt-cache", "depends", "--important", metaPackage)
-		if err != nil {
-			return "", err
-		}
-		words := strings.Fields(string(out))
-		at := slices.Index(words, "Depends:")
-		if at < 0 || at+1 == len(words) {
-			return "", fmt.Errorf("%s depends on no kernel", metaPackage)
-		}
-		_, err = run(ctx, dir, "apt-get", "download", words[at+1])
-		return words[at+1], err
-	}
-	if name, err := get(); err == nil {
-		return name, nil
-	}
-	if _, err := run(ctx, dir, "apt-get", "update"); err != nil {
-		return "", err
-	}
-	return get()
-}
-
 func isFile(path string) bool {
 	fi, err := os.Stat(path)
 	return err == nil && fi.Mode().IsRegular()
-}
-
-// run runs a program in dir and returns its output.
-func run(ctx context.Context, dir, name string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return out, nil
 }
