@@ -102,27 +102,24 @@ func TestSampleConfigs(t *testing.T) {
 		image   string
 		layout  layout
 		size    int64
+		runs    int // the second has to come out like the first
 		refused string
 	}{
-		{"a-dhcp-single-nic", image7, layout7, 480103981056, ""},
-		{"b-bond-vlans-static", image7, layout7, 960197124096, ""},
-		{"c-vmfs6-extra-disks", image6, layout6, 240057409536, ""},
-		{"c2-vmfs7-bios-extra-disk", image7, layout7, 479559942144, ""},
-		{"d-flat-default", image7, layout7, 68719476736, ""},
-		{"d2-flat-bios", image6, layout6, 68719476736, ""},
-		{"e-bond-active-backup-ipv6-routes", image7, layout7, 800166076416, ""},
-		{"f-unsupported", image7, layout7, 240057409536, "not supported on ESXi: mode balance-tlb of bond bond0 (only balance-rr, active-backup, 802.3ad); bridge br0"},
-		{"g-nvme-two-disks-no-serial", image7, layout7, 1600321314816, ""},
+		{"a-dhcp-single-nic", image7, layout7, 480103981056, 1, ""},
+		{"b-bond-vlans-static", image7, layout7, 960197124096, 2, ""},
+		{"c-vmfs6-extra-disks", image6, layout6, 240057409536, 2, ""},
+		{"c2-vmfs7-bios-extra-disk", image7, layout7, 479559942144, 1, ""},
+		{"d-flat-default", image7, layout7, 68719476736, 1, ""},
+		{"d2-flat-bios", image6, layout6, 68719476736, 1, ""},
+		{"e-bond-active-backup-ipv6-routes", image7, layout7, 800166076416, 1, ""},
+		{"f-unsupported", image7, layout7, 240057409536, 1, "not supported on ESXi: mode balance-tlb of bond bond0 (only balance-rr, active-backup, 802.3ad); bridge br0"},
+		{"g-nvme-two-disks-no-serial", image7, layout7, 1600321314816, 1, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := sample(t, tt.name)
-			runs := 1
-			if tt.refused == "" {
-				runs = 2 // the second has to come out the same
-			}
-			r, disk := deploy(t, c, tt.image, tt.size, runs)
+			r, disk := deploy(t, c, tt.image, tt.size, tt.runs)
 			if r.Partition != 1 {
 				t.Errorf("hook found on partition %d, want 1", r.Partition)
 			}
@@ -136,8 +133,8 @@ func TestSampleConfigs(t *testing.T) {
 			}
 			checkTable(t, r.Log, disk, tt.size)
 			checkDocument(t, c, disk, tt.layout)
-			if n := strings.Count(r.Log, "removed root/curtin-install-cfg.yaml"); n != runs {
-				t.Errorf("curtin's copy of the configuration was removed %d times in %d runs:\n%s", n, runs, r.Log)
+			if n := strings.Count(r.Log, "removed root/curtin-install-cfg.yaml"); n != tt.runs {
+				t.Errorf("curtin's copy of the configuration was removed %d times in %d runs:\n%s", n, tt.runs, r.Log)
 			}
 		})
 	}
