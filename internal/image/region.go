@@ -1,0 +1,122 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/esxid/esxid/internal/fault"
+	"golang.org/x/sys/unix"
+)
+
+// SaveRegion copies length bytes of a disk, from first on, into the file out.
+// Holes stay holes, so a mostly empty partition takes little room and little
+// time. It keeps the state before an edit, for RestoreRegion.
+func SaveRegion(ctx context.Context, disk string, first, length int64, out string) error {
+	f, err := os.Open(disk)
+	if err != nil {
+		return fmt.Errorf("cannot save a part of the disk: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("cannot save a part of the disk: %w", err)
+	}
+	if first < 0 || length < 0 || first > info.Size()-length {
+		return fault.New(fault.Input, "cannot save %d bytes from %d of %s: it has %d", length, first, disk, info.Size())
+	}
+	w, err := createOutput(out, 0o600)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	if err := w.Truncate(length); err != nil {
+		return fmt.Errorf("cannot write %s: %w", out, err)
+	}
+	if err := copyData(ctx, f, first, length, w.File, 0); err != nil {
+		return fmt.Errorf("cannot save a part of %s: %w", disk, err)
+	}
+	return w.commit()
+}
+
+// RestoreRegion puts what SaveRegion saved back to offset first of a disk. Where
+// there was a hole there is one again.
+func RestoreRegion(ctx context.Context, saved, disk string, first int64) error {
+	f, err := os.Open(saved)
+	if err != nil {
+		return fmt.Errorf("cannot restore a part of the disk: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("cannot restore a part of the disk: %w", err)
+	}
+	w, err := os.OpenFile(disk, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("cannot restore a part of the disk: %w", err)
+	}
+	defer w.Close()
+	diskInfo, err := w.Stat()
+	if err != nil {
+		return fmt.Errorf("cannot restore a part of the disk: %w", err)
+	}
+	if first < 0 || first > diskInfo.Size()-info.Size() {
+		return fault.New(fault.Input, "cannot restore %d bytes at %d of %s: it has %d", info.Size(), first, disk, diskInfo.Size())
+	}
+	if err := punch(w, first, info.Size()); err != nil {
+		return fmt.Errorf("cannot restore a part of %s: %w", disk, err)
+	}
+	if err := copyData(ctx, f, 0, info.Size(), w, first); err != nil {
+		return fmt.Errorf("cannot restore a part of %s: %w", disk, err)
+	}
+	if err := w.Sync(); err != nil {
+		return fmt.Errorf("cannot restore a part of the disk: %w", err)
+	}
+	return nil
+}
+
+// copyData copies the data, and not the holes, of a part of a file.
+func copyData(ctx context.Context, from *os.File, first, length int64, to *os.File, at int64) error {
+	buf := make([]byte, mib)
+	return walkData(seekerOf(from), first, first+length, func(start, end int64) error {
+		for start < end {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			b := buf[:min(int64(len(buf)), end-start)]
+			if _, err := from.ReadAt(b, start); err != nil {
+				if errors.Is(err, io.EOF) {
+					err = errShrunk
+				}
+				return err
+			}
+			if _, err := to.WriteAt(b, at+start-first); err != nil {
+				return err
+			}
+			start += int64(len(b))
+		}
+		return nil
+	})
+}
+
+// punch makes a part of a file a hole, or at least zero.
+func punch(f *os.File, first, length int64) error {
+	if length == 0 {
+		return nil
+	}
+	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, first, length)
+	if !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	zeros := make([]byte, mib)
+	for end := first + length; first < end; {
+		n, err := f.WriteAt(zeros[:min(int64(len(zeros)), end-first)], first)
+		if err != nil {
+			return err
+		}
+		first += int64(n)
+	}
+	return nil
+}
