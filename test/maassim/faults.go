@@ -9,7 +9,7 @@ import (
 
 // Fault is a fault to inject. Chunk is the number of the upload request it
 // happens at, counted from 1 over the life of the stand-in; 0 is the first
-// one it can happen at.
+// one it can happen at. What lasts begins there, and with 0 at once.
 type Fault struct {
 	Name  string
 	Chunk int
@@ -28,7 +28,6 @@ const (
 	final504        = "final-504-committed"
 	tokenRevoked    = "token-revoked"
 	resourceDeleted = "resource-deleted"
-	diskFull        = "disk-full"
 	htmlChunk       = "html-chunk"
 	duplicateAppend = "duplicate-append"
 	corruptChunk    = "corrupt-chunk"
@@ -40,16 +39,22 @@ const (
 	create502  = "bad-gateway-create"
 )
 
-// Names of conditions that hold all the time.
+// Names of conditions that hold all the time, or from an upload request on.
 const (
 	htmlAnswer   = "html-answer"
-	twoRegions   = "two-regions"
+	createDown   = "create-down"
 	noUbuntu     = "no-ubuntu-image"
 	reservedName = "reserved-name"
+	smallBody    = "small-body-413"
+	diskFull     = "disk-full"
+)
+
+// Names of conditions that hold all the time.
+const (
+	twoRegions   = "two-regions"
 	nonAdmin     = "non-admin-key"
 	inactiveUser = "inactive-user"
 	clockAhead   = "clock-ahead"
-	smallBody    = "small-body-413"
 )
 
 // kinds lists the faults with what they do, in the order they are shown.
@@ -79,6 +84,7 @@ var kinds = []struct{ name, text string }{
 	{inactiveUser, "the key belongs to an inactive user"},
 	{clockAhead, "MAAS's clock is an hour ahead"},
 	{smallBody, "a proxy refuses bodies over 16 KiB with 413"},
+	{createDown, "503 for every POST"},
 }
 
 // Faults returns the names of all faults.
@@ -120,7 +126,10 @@ type armory struct {
 	puts    int // upload requests so far
 }
 
-var conditions = []string{htmlAnswer, twoRegions, noUbuntu, reservedName, nonAdmin, inactiveUser, clockAhead, smallBody}
+var (
+	fromChunk = []string{htmlAnswer, createDown, noUbuntu, reservedName, smallBody, diskFull}
+	always    = []string{twoRegions, nonAdmin, inactiveUser, clockAhead}
+)
 
 func (s *Sim) arm(faults []Fault) error {
 	s.faults.lasting = map[string]bool{}
@@ -128,7 +137,7 @@ func (s *Sim) arm(faults []Fault) error {
 		switch {
 		case !slices.Contains(Faults(), f.Name):
 			return fmt.Errorf("no fault %q: there are\n%s", f.Name, DescribeFaults())
-		case slices.Contains(conditions, f.Name):
+		case slices.Contains(always, f.Name), slices.Contains(fromChunk, f.Name) && f.Chunk == 0:
 			s.faults.lasting[f.Name] = true
 		default:
 			s.faults.pending = append(s.faults.pending, f)
@@ -149,6 +158,21 @@ func (s *Sim) ClearFaults() {
 	s.addDefaultUsers()
 }
 
+// SuspendFaults holds all faults back until the returned function is called.
+func (s *Sim) SuspendFaults() (resume func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held := s.faults
+	s.faults = armory{lasting: map[string]bool{}}
+	s.addDefaultUsers()
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.faults = held
+		s.addDefaultUsers()
+	}
+}
+
 // active reports whether a condition holds.
 func (s *Sim) active(name string) bool {
 	s.mu.Lock()
@@ -156,7 +180,8 @@ func (s *Sim) active(name string) bool {
 	return s.faults.lasting[name]
 }
 
-// strike takes the faults that happen at upload request number put.
+// strike takes the faults that happen at upload request number put, those that
+// last included.
 func (a *armory) strike(put int, final bool) map[string]bool {
 	hit := map[string]bool{}
 	a.pending = slices.DeleteFunc(a.pending, func(f Fault) bool {
@@ -168,10 +193,12 @@ func (a *armory) strike(put int, final bool) map[string]bool {
 		hit[f.Name] = true
 		return true
 	})
-	if hit[diskFull] {
-		a.lasting[diskFull] = true
+	for _, name := range fromChunk {
+		if hit[name] {
+			a.lasting[name] = true
+		}
+		hit[name] = a.lasting[name]
 	}
-	hit[diskFull] = a.lasting[diskFull]
 	return hit
 }
 

@@ -218,6 +218,10 @@ func (s *Sim) postResource(w http.ResponseWriter, r *http.Request, u *User) {
 	case r.URL.Query().Get("op") != "":
 		unrecognised(w, r)
 		return
+	case s.active(createDown):
+		w.Header().Set("Retry-After", "10")
+		text(w, http.StatusServiceUnavailable, "The region controller is not available.")
+		return
 	case s.take(create502):
 		html(w, http.StatusBadGateway, "<title>502 Bad Gateway</title>")
 		return

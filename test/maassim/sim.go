@@ -38,6 +38,7 @@ type Options struct {
 	Dir        string // an existing directory for images and state
 	Generation string // one of Generations
 	Faults     []Fault
+	Persist    bool // keep the state in Dir, and start from what is there
 
 	Architectures []string // usable ones; nil: amd64/generic; with no-ubuntu-image: none
 	Reserved      []string // names the simplestreams cache reserves, e.g. "esxi/6.7"
@@ -88,7 +89,7 @@ var generations = map[string]generation{
 	"3.8": {version: "3.8.0~beta6", percent: true, fga: true},
 }
 
-// New starts a stand-in on the state found in o.Dir, if any. Users are the
+// New starts a stand-in. Users are the
 // admin of AdminKey and a plain user of UserKey.
 func New(o Options) (*Sim, error) {
 	gen, ok := generations[o.Generation]
@@ -114,8 +115,11 @@ func New(o Options) (*Sim, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "image-storage"), 0o755); err != nil {
 		return nil, err
 	}
-	if err := s.db.load(filepath.Join(o.Dir, "state.json")); err != nil {
-		return nil, err
+	s.db.Blobs = map[string]*blob{}
+	if o.Persist {
+		if err := s.db.load(filepath.Join(o.Dir, "state.json")); err != nil {
+			return nil, err
+		}
 	}
 	s.store = newStorage(o.Generation, filepath.Join(o.Dir, "image-storage"))
 	if err := s.arm(o.Faults); err != nil {

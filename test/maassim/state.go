@@ -12,10 +12,9 @@ import (
 	"time"
 )
 
-// database is what MAAS keeps in PostgreSQL. It is written to state.json after
-// every change.
+// database is what MAAS keeps in PostgreSQL.
 type database struct {
-	path string
+	path string // written to after every change, unless empty
 
 	Users     []*User
 	Machines  []*Machine
@@ -55,7 +54,6 @@ type file struct {
 
 func (d *database) load(path string) error {
 	d.path = path
-	d.Blobs = map[string]*blob{}
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -70,6 +68,9 @@ func (d *database) load(path string) error {
 }
 
 func (d *database) save() error {
+	if d.path == "" {
+		return nil
+	}
 	data, err := json.MarshalIndent(d, "", " ")
 	if err != nil {
 		return err

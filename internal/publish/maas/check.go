@@ -76,5 +76,5 @@ func (s *session) checkClock() error {
 		direction = "ahead of"
 	}
 	return fault.New(fault.Config, "this host's clock is %s %s that of MAAS at %s: set it right (timedatectl set-ntp true); until then requests are signed with MAAS's time",
-		s.skew.Abs().Round(time.Second), direction, s.base)
+		s.skew.Abs().Round(10*time.Second), direction, s.base)
 }

@@ -28,8 +28,9 @@ const maxKeyFile = 4 << 10
 // secret; the consumer secret is always empty.
 type apiKey struct{ consumer, token, secret string }
 
-// keyForm is deliberately wider than what MAAS makes (letters and digits).
-var keyForm = regexp.MustCompile(`^[!-+\--9;-~]+:[!-+\--9;-~]+:[!-+\--9;-~]+$`)
+// keyForm is three parts of printable ASCII. MAAS itself makes letters and
+// digits only.
+var keyForm = regexp.MustCompile(`^[!-9;-~]+:[!-9;-~]+:[!-9;-~]+$`)
 
 // readKey reads the key from file, or from the service's credential if file is
 // empty. Nothing of what is read gets into an error.

@@ -38,7 +38,7 @@ func (u *upload) plan(r *resource, now time.Time) (action, slot, error) {
 	if _, f, ok := r.newest(func(s set) bool { return s.Complete }); ok && u.isOurs(f) {
 		return done, slot{}, nil
 	}
-	if u.badSums >= 2 && u.version.before(3, 5) && !u.purged {
+	if u.inherited >= 2 && u.version.before(3, 5) {
 		// Up to 3.4 a new upload of the same sha256 inherits the stored bytes,
 		// right or wrong, until no file refers to them.
 		if _, _, other := r.newest(func(s set) bool { return s.Complete }); other {

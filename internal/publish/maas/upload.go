@@ -29,7 +29,7 @@ type upload struct {
 	bytes     int64           // sent
 	starts    int             // uploads begun
 	badSums   int             // uploads MAAS found to have the wrong checksum
-	purged    bool            // the resource was deleted once
+	inherited int             // the same since the resource was deleted last
 	dead      map[string]bool // addresses no byte may be sent to any more
 	full      map[string]bool // addresses that have all bytes, as MAAS says
 	fullSince time.Time       // since when MAAS has all bytes
@@ -97,7 +97,7 @@ func (u *upload) step(ctx context.Context) (finished bool, err error) {
 	case settle:
 		return false, &transient{err: u.setback}
 	case purge:
-		u.purged = true
+		u.inherited = 0
 		return false, u.remove(ctx, r.ID)
 	case create:
 		return false, u.create(ctx)
@@ -119,7 +119,6 @@ func (u *upload) hello(ctx context.Context) error {
 // create begins an upload. The next look finds it, with what MAAS has of it
 // already.
 func (u *upload) create(ctx context.Context) error {
-	u.starts++
 	u.fullSince = time.Time{}
 	u.journal.clear()
 	v := url.Values{
@@ -134,11 +133,15 @@ func (u *upload) create(ctx context.Context) error {
 		v.Set("keep_old", "true")
 	}
 	a, err := u.form(ctx, v)
+	if t, lost := isTransient(err); lost && t.slow {
+		u.starts++ // perhaps
+	}
 	if err != nil {
 		return err
 	}
 	switch a.status {
 	case http.StatusCreated:
+		u.starts++
 		return nil
 	case http.StatusBadRequest:
 		return u.refusedForm(a)
@@ -227,6 +230,7 @@ func (u *upload) refusedChunk(text string, at slot) {
 	badSum := strings.Contains(text, "does not match given SHA256")
 	if badSum {
 		u.badSums++
+		u.inherited++
 	}
 	if badSum || at.offset > 0 {
 		u.dead[at.uri] = true
