@@ -1,0 +1,114 @@
+package nbd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/esxid/esxid/internal/command"
+	"github.com/esxid/esxid/internal/fault"
+)
+
+// Detach writes everything to the image, disconnects the device and waits until
+// it is free for others. It does all of this whatever the state, has its own
+// limits of time, and may be called again. An error about flushing means that
+// the image lacks data; one about the device that it is still in use, and its
+// record is left for Recover.
+func (d *Device) Detach() error {
+	if d.claim == nil {
+		return nil
+	}
+	err := d.flush()
+	for _, f := range d.nodes {
+		f.Close()
+	}
+	d.nodes = nil
+	err = errors.Join(err, d.stop())
+	if d.host.free(d.name) || d.server == nil {
+		err = errors.Join(err, d.claim.remove())
+	} else {
+		d.claim.close()
+	}
+	d.claim = nil
+	return err
+}
+
+// flush writes what the kernel holds of each open node to the image. A server
+// that hangs must not hang Detach: the flush is given up then, and ends with an
+// error when the device is disconnected.
+func (d *Device) flush() error {
+	if d.server == nil {
+		return nil
+	}
+	if isClosed(d.server.Done()) {
+		return fmt.Errorf("qemu-nbd ended while %s was in use: %s", d.Path, d.server.Stderr())
+	}
+	done := make(chan error, 1)
+	nodes := d.nodes
+	go func() {
+		var errs error
+		for i := len(nodes) - 1; i >= 0; i-- { // the partitions first
+			errs = errors.Join(errs, nodes[i].Sync())
+		}
+		done <- errs
+	}()
+	limit := time.NewTimer(flushLimit)
+	defer limit.Stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("cannot flush %s: %w", d.Path, err)
+		}
+		return nil
+	case <-limit.C:
+		return fault.New(fault.TryLater, "cannot flush %s within %v: the disk that holds the image does not answer", d.Path, flushLimit)
+	}
+}
+
+// stop disconnects the device and ends the server.
+func (d *Device) stop() error {
+	if d.server == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), disconnectLimit)
+	defer cancel()
+	var err error
+	if !isClosed(d.server.Done()) {
+		err = d.host.disconnect(ctx, d.name)
+		select {
+		case <-d.server.Done():
+		case <-ctx.Done():
+			d.server.Kill()
+		}
+	}
+	_ = d.server.Wait() // its end was asked for
+	return errors.Join(err, d.host.awaitFree(ctx, d.name))
+}
+
+// disconnect makes the kernel end the connection of a device.
+func (h host) disconnect(ctx context.Context, name string) error {
+	_, err := command.Output(ctx, "qemu-nbd", "--disconnect", h.node(name))
+	if err != nil {
+		return fmt.Errorf("cannot disconnect %s: %w", h.node(name), err)
+	}
+	return nil
+}
+
+// awaitFree waits until the kernel has let go of a device.
+func (h host) awaitFree(ctx context.Context, name string) error {
+	err := poll(ctx, disconnectLimit, nil, func() bool { return h.free(name) })
+	if err != nil {
+		return fault.New(fault.TryLater, "%s is still in use (%w): when nothing uses it any more, run: qemu-nbd --disconnect %[1]s", h.node(name), err)
+	}
+	return nil
+}
+
+func isClosed(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,251 @@
+// Package nbd shows a raw disk image as a block device: it attaches the file
+// with qemu-nbd to the kernel's network block device driver, hands out the nodes
+// of its partitions, and takes everything back, also what a killed esxid left
+// behind.
+//
+// Three parties may want the same /dev/nbdN, and each is told in its own way:
+//
+//   - another esxid: by a lock on a record file, one per device, in a directory
+//     that all of them share. The kernel drops the lock when its owner dies,
+//     however it dies, so a record without a lock is a leftover (see Recover);
+//   - any other program: by the kernel, which lets one of two programs set up a
+//     free device and refuses the other; the next device is tried then;
+//   - udev: by a BSD lock on the device's node, held while it is attached
+//     (https://systemd.io/BLOCK_DEVICE_LOCKING). Without it udev rereads the
+//     partition table whenever somebody closes the device after writing, and the
+//     partitions' nodes vanish for a moment under whoever is about to open them.
+//
+// sysfs tells of no change of the files read here, so they are polled while
+// something is awaited, each time with a limit.
+package nbd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esxid/esxid/internal/command"
+	"github.com/esxid/esxid/internal/fault"
+)
+
+// Limits of the waits. A busy machine takes its time to start a program, and
+// flushing waits for the disk that holds the image.
+const (
+	connectLimit    = 30 * time.Second
+	partitionLimit  = 10 * time.Second
+	flushLimit      = 60 * time.Second
+	disconnectLimit = 10 * time.Second
+)
+
+const sectorSize = 512
+
+// Options say how to attach.
+type Options struct {
+	// LockDir holds the records of attached devices. Every esxid on the host
+	// must use the same one. It is made if it is missing.
+	LockDir string
+}
+
+// Device is an attached disk.
+type Device struct {
+	Path string // "/dev/nbd0"
+
+	host   host
+	name   string // "nbd0"
+	claim  *claim
+	server *command.Process // qemu-nbd
+	nodes  []*os.File       // open while attached: the device, then the partitions handed out
+}
+
+// Attach connects the raw image disk with a free device. The image is opened
+// once, without following a link, and must be a regular file. If all devices are
+// in use the error is of class fault.TryLater. The device stays attached when
+// ctx ends; the caller must call Detach.
+func Attach(ctx context.Context, disk string, o Options) (*Device, error) {
+	return host{root: "/"}.attach(ctx, disk, o)
+}
+
+func (h host) attach(ctx context.Context, disk string, o Options) (*Device, error) {
+	image, size, err := openImage(disk)
+	if err != nil {
+		return nil, fmt.Errorf("cannot attach the disk: %w", err)
+	}
+	defer image.Close()
+	if err := os.MkdirAll(o.LockDir, 0o750); err != nil {
+		return nil, fmt.Errorf("cannot attach %s: %w", disk, err)
+	}
+	names, err := h.devices()
+	if err != nil {
+		return nil, fmt.Errorf("cannot attach %s: %w", disk, err)
+	}
+	for _, name := range names {
+		d, err := h.attachTo(ctx, name, image, size, o.LockDir)
+		switch {
+		case err == nil:
+			return d, nil
+		case !errors.Is(err, errInUse):
+			return nil, fmt.Errorf("cannot attach %s to %s: %w", disk, h.node(name), err)
+		}
+	}
+	return nil, fault.New(fault.TryLater, "cannot attach %s: %w", disk, h.allInUse(len(names)))
+}
+
+// errInUse means that somebody else has the device.
+var errInUse = errors.New("the device is in use")
+
+// attachTo attaches the image to one device, or returns errInUse.
+func (h host) attachTo(ctx context.Context, name string, image *os.File, size int64, lockDir string) (*Device, error) {
+	if !h.free(name) {
+		return nil, errInUse // and its record, if there is one, is not touched
+	}
+	c, err := claimDevice(lockDir, name)
+	if err != nil {
+		return nil, err
+	}
+	if !h.free(name) {
+		c.close()
+		return nil, errInUse
+	}
+	d := &Device{Path: h.node(name), host: h, name: name, claim: c}
+	if err := d.connect(ctx, image, size); err != nil {
+		return nil, errors.Join(err, d.Detach())
+	}
+	return d, nil
+}
+
+// openImage opens the image without following a link and without waiting for
+// the other end of a FIFO.
+func openImage(path string) (*os.File, int64, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err == nil && (!info.Mode().IsRegular() || info.Size() == 0 || info.Size()%sectorSize != 0) {
+		err = fault.New(fault.Input, "%s is not a disk image: not a regular file of whole sectors", path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+// serverArgs are qemu-nbd's arguments. They also identify a leftover server, so
+// they name the image, which itself arrives open as file descriptor 3.
+//
+// --verbose keeps qemu-nbd in the foreground. Without discard and zero
+// detection, zeros that are written stay data in the file.
+func serverArgs(node, disk string) []string {
+	return []string{
+		"--connect=" + node, "--verbose", "--description=" + disk,
+		"--format=raw", "--discard=ignore", "--detect-zeroes=off", "--cache=writeback",
+		"/proc/self/fd/3",
+	}
+}
+
+// connect starts qemu-nbd and waits until the kernel serves the device.
+func (d *Device) connect(ctx context.Context, image *os.File, size int64) error {
+	r := record{Disk: image.Name(), PID: os.Getpid()}
+	if err := d.claim.write(r); err != nil {
+		return err
+	}
+	if err := d.lockNode(ctx); err != nil {
+		return err
+	}
+	// Not ctx itself: Detach has to flush before the server may go.
+	server, err := command.Start(context.WithoutCancel(ctx), command.Cmd{
+		Name: "qemu-nbd", Args: serverArgs(d.Path, r.Disk), ExtraFiles: []*os.File{image}, Stdout: io.Discard,
+	})
+	if err != nil {
+		return err
+	}
+	d.server = server
+	err = poll(ctx, connectLimit, server.Done(), func() bool {
+		task := d.host.server(d.name)
+		return d.host.isThread(task, server.Pid()) && d.host.sectors(d.name) == size/sectorSize
+	})
+	switch {
+	case errors.Is(err, errGone):
+		return d.refused()
+	case err != nil:
+		return fmt.Errorf("the device did not appear: %w", err)
+	}
+	r.Server = d.host.server(d.name)
+	return d.claim.write(r)
+}
+
+// refused says why qemu-nbd ended at once.
+func (d *Device) refused() error {
+	err := d.server.Wait()
+	if err == nil {
+		err = errors.New("qemu-nbd ended at once")
+	}
+	if !d.host.free(d.name) {
+		return fmt.Errorf("%w: %w", errInUse, err)
+	}
+	return err
+}
+
+// lockNode opens the device and takes the lock that keeps udev away. Whoever
+// has it (udev, for a moment) may end with it.
+func (d *Device) lockNode(ctx context.Context) error {
+	f, err := os.Open(d.Path)
+	if err != nil {
+		return err
+	}
+	d.nodes = append(d.nodes, f)
+	var lockErr error
+	err = poll(ctx, connectLimit, nil, func() bool {
+		lockErr = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		return !errors.Is(lockErr, unix.EWOULDBLOCK)
+	})
+	if err != nil {
+		return fmt.Errorf("another program holds a lock on the device: %w", err)
+	}
+	return lockErr
+}
+
+// Node returns the path of a partition's node, which it waits for. The node is
+// there until Detach.
+func (d *Device) Node(ctx context.Context, partition int) (string, error) {
+	name := fmt.Sprintf("%sp%d", d.name, partition)
+	path := d.host.node(name)
+	if !d.host.hasPartition(d.name, name) {
+		if err := rescan(d.nodes[0]); err != nil {
+			return "", fmt.Errorf("cannot read the partition table of %s: %w", d.Path, err)
+		}
+	}
+	err := poll(ctx, partitionLimit, d.server.Done(), func() bool { return d.host.hasPartition(d.name, name) })
+	if err != nil {
+		return "", fmt.Errorf("cannot find partition %d of %s: %w", partition, d.Path, err)
+	}
+	// An open node cannot vanish when the table is read again, and reports what
+	// goes wrong with data written through it when Detach flushes it.
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fmt.Errorf("cannot open partition %d of %s: %w", partition, d.Path, err)
+	}
+	d.nodes = append(d.nodes, f)
+	return path, nil
+}
+
+// rescan makes the kernel read the partition table. A partition in use means
+// that it has read it.
+func rescan(device *os.File) error {
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, device.Fd(), unix.BLKRRPART, 0)
+	if errno == 0 || errno == unix.EBUSY {
+		return nil
+	}
+	return errno
+}
