@@ -122,7 +122,7 @@ func writeFile(path string, m Module) error {
 // master makes plain ISO 9660, without Joliet and Rock Ridge, names in upper
 // case but not strictly level 1, and two El Torito images.
 func (r Release) master(ctx context.Context, tree, out string) error {
-	cmd := exec.CommandContext(ctx, "xorriso", "-as", "mkisofs", "-quiet",
+	cmd := exec.CommandContext(ctx, "xorriso", "-as", "mkisofs", "-quiet", "--norock",
 		"-iso-level", "3", "-full-iso9660-filenames", "-relaxed-filenames", "-allow-leading-dots", "-no-pad",
 		"-V", r.VolumeID(), "-A", "ESXIMAGE", "-sysid", "", "-p", "", "-publisher", "", "-volset", "",
 		"-b", "ISOLINUX.BIN", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table", "--boot-catalog-hide",
