@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/config"
+	"github.com/esxid/esxid/internal/daemon"
+	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/kickstart"
+	"github.com/esxid/esxid/internal/nbd"
+	"github.com/esxid/esxid/internal/vm"
+)
+
+// buildOptions are the flags of esxid build.
+type buildOptions struct {
+	config, output, accel, kickstart string
+	publish, plan, asJSON            bool
+}
+
+func newBuildCommand() *cobra.Command {
+	var o buildOptions
+	cmd := &cobra.Command{
+		Use:   "build [flags] ISO",
+		Short: "Build an image from an ISO, in the foreground",
+		Long: "build does the whole way from an installer ISO to a verified image, without the\nservice, without systemd and without root. It prints the image's path last.\n\n" +
+			"The image is put into DIR/<name>-<build>/ with its manifest, its checksums and, if\nnone was configured, its random root password.",
+		Args: exactly(1, "one ISO"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runBuild(cmd.Context(), o, args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.config, "config", "", "configuration file (default /etc/esxid/esxid.toml)")
+	f.StringVarP(&o.output, "output", "o", ".", "directory the image is put into")
+	f.StringVar(&o.accel, "accel", "", "kvm, tcg or auto, instead of the configuration's vm.accel")
+	f.StringVar(&o.kickstart, "kickstart", "", "kickstart file, instead of the configuration's overrides")
+	f.BoolVar(&o.publish, "publish", false, "publish the image to the configured targets")
+	f.BoolVar(&o.plan, "plan", false, "print what would be done, as JSON, and stop")
+	f.BoolVar(&o.asJSON, "json", false, "print one JSON object per event; the last one has the image and the steps' times")
+	return cmd
+}
+
+// buildResult is the last line of esxid build --json.
+type buildResult struct {
+	Image    string       `json:"image"`
+	Manifest string       `json:"manifest"`
+	Name     string       `json:"name"`
+	SHA256   string       `json:"sha256"`
+	Steps    []stepResult `json:"steps"`
+}
+
+type stepResult struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+}
+
+// stepIdentify is what comes before the steps of a build.
+const stepIdentify = "identify"
+
+func runBuild(ctx context.Context, o buildOptions, isoPath string, stdout, stderr io.Writer) error {
+	cfg, err := loadConfig(o.config)
+	if err != nil {
+		return err
+	}
+	switch o.accel {
+	case "":
+	case "kvm", "tcg", "auto":
+		cfg.VM.Accel = o.accel
+	default:
+		return fault.New(fault.Usage, "--accel %q: want kvm, tcg or auto", o.accel)
+	}
+	events := newBuildPrinter(stdout, stderr, o.asJSON)
+	defer func() { events.Close() }()
+
+	if o.plan {
+		plan, _, err := planBuild(ctx, cfg, o, isoPath, nil, events, nil)
+		if err != nil {
+			return err
+		}
+		events.Close()
+		return writeJSON(stdout, plan)
+	}
+	// Nothing is worth doing on a host that cannot start the virtual machine.
+	accel, err := resolveAccel(ctx, cfg, events)
+	if err != nil {
+		return err
+	}
+	w, err := openWork(o.output)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	if err := nbd.Recover(ctx, cfg.RuntimeDir); err != nil {
+		events.Note("warning: " + err.Error())
+	}
+	secret, err := w.store.Secret()
+	if err != nil {
+		return err
+	}
+	identified := stepReporter(events, stepIdentify)
+	identified.started()
+	plan, src, err := planBuild(ctx, cfg, o, isoPath, secret, events, identified.progress)
+	identified.ended(err)
+	if err != nil {
+		return err
+	}
+	times := []stepResult{{stepIdentify, time.Since(identified.begun).Seconds()}}
+	b, err := w.build(plan, src, isoPath)
+	if err != nil {
+		return err
+	}
+	r := &build.Runner{
+		Config: cfg, Store: w.store, Version: version,
+		ResolveAccel: func(context.Context) (string, error) { return accel, nil },
+		Report: func(e build.Event) {
+			if e.State == build.EventDone {
+				times = append(times, stepResult{e.Step, e.Seconds})
+			}
+			events.Event(toProgress(e))
+		},
+	}
+	if err := r.Make(ctx, b); err != nil {
+		return w.failed(ctx, b, err)
+	}
+	image := filepath.Join(w.store.ImageDir(plan), build.ImageName(plan))
+	var published error
+	if o.publish {
+		if r.Targets, published = daemon.Targets(cfg); published == nil {
+			published = r.Publish(ctx, b)
+		}
+	}
+	events.Close()
+	if o.asJSON {
+		err = json.NewEncoder(stdout).Encode(buildResult{
+			Image: image, Manifest: filepath.Join(filepath.Dir(image), build.ManifestName),
+			Name: plan.Name, SHA256: b.Image.SHA256, Steps: times,
+		})
+	} else {
+		_, err = fmt.Fprintln(stdout, image)
+	}
+	return errors.Join(published, err)
+}
+
+// newBuildPrinter prints events where they do not mix with the result.
+func newBuildPrinter(stdout, stderr io.Writer, asJSON bool) *printer {
+	if asJSON {
+		return newPrinter(stdout, printModeFor(stdout, true))
+	}
+	return newPrinter(stderr, printModeFor(stderr, false))
+}
+
+// planBuild identifies the ISO, reads and checks the kickstart, and plans.
+func planBuild(ctx context.Context, cfg *config.Config, o buildOptions, isoPath string, secret []byte, events *printer, progress func(done, total int64)) (build.Plan, kickstart.Source, error) {
+	var src kickstart.Source
+	info, warnings, err := identify(ctx, isoPath, progress)
+	if err != nil {
+		return build.Plan{}, src, err
+	}
+	for _, w := range warnings {
+		events.Note("warning: " + w)
+	}
+	v := kickstart.Version{Number: info.Version, Build: info.Build}
+	if o.kickstart != "" {
+		src, err = kickstart.Read(o.kickstart)
+	} else {
+		src, err = kickstart.Select(cfg.KickstartDir, v)
+	}
+	if err != nil {
+		return build.Plan{}, src, err
+	}
+	for _, f := range kickstart.Lint(src, v) {
+		events.Note(f.String())
+	}
+	plan, err := build.NewPlan(cfg, info, src, secret)
+	for _, note := range plan.Notes {
+		events.Note("warning: " + note)
+	}
+	return plan, src, err
+}
+
+// resolveAccel finds out how to run the virtual machine before anything is made.
+func resolveAccel(ctx context.Context, cfg *config.Config, events *printer) (string, error) {
+	accel, why, err := vm.Resolve(ctx, cfg.VM.Accel)
+	if why != "" {
+		events.Note("warning: " + why)
+	}
+	return accel, err
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/kickstart"
+)
+
+// work is where a foreground build works: the directory .esxid in its output
+// directory. It is removed at the end; one that a killed esxid left is taken up.
+type work struct {
+	dir   string
+	lock  *os.File
+	store *build.Store
+}
+
+func openWork(output string) (*work, error) {
+	output, err := filepath.Abs(output)
+	if err != nil {
+		return nil, err
+	}
+	w := &work{dir: filepath.Join(output, ".esxid")}
+	if err := os.MkdirAll(w.dir, 0o700); err != nil {
+		return nil, fault.New(fault.CannotWrite, "cannot make the work directory: %w", err)
+	}
+	w.lock, err = os.OpenFile(filepath.Join(w.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fault.New(fault.CannotWrite, "cannot lock the work directory: %w", err)
+	}
+	if err := unix.Flock(int(w.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		w.lock.Close()
+		return nil, fault.New(fault.TryLater, "another esxid builds in %s: choose another --output", output)
+	}
+	w.store, err = build.OpenStore(filepath.Join(w.dir, "builds"), output)
+	if err == nil {
+		err = w.store.Clean()
+	}
+	if err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// close removes the work directory.
+func (w *work) close() {
+	// What cannot be removed now is taken up or removed by the next build here.
+	_ = os.RemoveAll(w.dir)
+	w.lock.Close()
+}
+
+// build returns the record of a plan: a new one, or that of a build that was
+// killed in this directory.
+func (w *work) build(plan build.Plan, src kickstart.Source, isoPath string) (*build.Build, error) {
+	isoPath, err := resolve(isoPath)
+	if err == nil {
+		isoPath, err = filepath.Abs(isoPath)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b, err := w.store.Load(plan.ID)
+	switch {
+	case err == nil:
+		return b, w.store.Update(b, plan, isoPath, time.Now())
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	return w.store.Create(plan, src, isoPath, time.Now())
+}
+
+// failed keeps what tells why an installation failed, and returns the error
+// that says where.
+func (w *work) failed(ctx context.Context, b *build.Build, err error) error {
+	if build.Interrupted(ctx, err) {
+		return err
+	}
+	return errors.Join(err, w.store.SaveEvidence(b, filepath.Join(w.store.Images, b.ID()+"-failed"), err))
+}

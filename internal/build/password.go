@@ -1,0 +1,94 @@
+package build
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/esxid/esxid/internal/config"
+	"github.com/esxid/esxid/internal/durable"
+	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/kickstart"
+)
+
+// passwordFileName holds a random root password, beside the build and later
+// beside the image, readable by its owner only.
+const passwordFileName = "root-password"
+
+// maxPasswordFile bounds root_password.file, in bytes.
+const maxPasswordFile = 4096
+
+// configuredPassword returns the hash or the password from the configuration
+// and which of the sources it is. Both are empty secrets when none is set.
+func configuredPassword(r config.RootPassword) (secret, source string, err error) {
+	switch {
+	case r.Hash != "":
+		return r.Hash, passwordConfigured, nil
+	case r.File == "":
+		return "", passwordRandom, nil
+	}
+	f, err := os.Open(r.File)
+	if err != nil {
+		return "", "", fault.New(fault.Config, "cannot read root_password.file: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", "", fault.New(fault.Config, "cannot read root_password.file: %w", err)
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return "", "", fault.New(fault.Config, "root_password.file %s is open to every user: chmod 0640 %s", r.File, r.File)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxPasswordFile+1))
+	if err != nil {
+		return "", "", fault.New(fault.Config, "cannot read root_password.file: %w", err)
+	}
+	secret = strings.TrimRight(string(text), "\r\n")
+	if secret == "" || len(text) > maxPasswordFile || strings.ContainsAny(secret, "\r\n\x00") {
+		return "", "", fault.New(fault.Config, "root_password.file %s: want one line with a password or a $6$ hash", r.File)
+	}
+	return secret, passwordFile, nil
+}
+
+// passwordHash returns the hash the installer gets. A random password is made
+// once per build: an interrupted step finds it again.
+func passwordHash(r config.RootPassword, dir string) (string, error) {
+	secret, source, err := configuredPassword(r)
+	if err != nil {
+		return "", err
+	}
+	if source == passwordRandom {
+		secret, err = randomPassword(filepath.Join(dir, passwordFileName))
+		if err != nil {
+			return "", err
+		}
+	}
+	if config.CryptSHA512.MatchString(secret) {
+		return secret, nil
+	}
+	hash, err := kickstart.HashPassword([]byte(secret))
+	if err != nil {
+		return "", fmt.Errorf("cannot hash the root password: %w", err)
+	}
+	return hash, nil
+}
+
+func randomPassword(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err == nil {
+		return string(bytes.TrimSpace(text)), nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("cannot read the build's root password: %w", err)
+	}
+	secret, err := kickstart.RandomPassword()
+	if err != nil {
+		return "", fmt.Errorf("cannot make a root password: %w", err)
+	}
+	return secret, durable.WriteFile(path, []byte(secret+"\n"), 0o600)
+}

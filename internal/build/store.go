@@ -1,0 +1,252 @@
+package build
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sort"
+	"time"
+
+	"github.com/esxid/esxid/internal/durable"
+	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/kickstart"
+)
+
+// Store keeps builds and finished images on disk:
+//
+//	builds/<id>/build.json   the record
+//	builds/<id>/kickstart/   the layers the build was planned with
+//	builds/<id>/…            what the steps leave
+//	images/<name>-<build>/   image, manifest.json, SHA256SUMS
+type Store struct {
+	Builds string // directory
+	Images string // directory
+}
+
+// recordName is the file that holds a build's record.
+const recordName = "build.json"
+
+// recordFormat is the version of build.json's format.
+const recordFormat = 1
+
+// maxRecord bounds the size of a record that is read, in bytes.
+const maxRecord = 4 << 20
+
+// OpenStore opens a store and makes the directories that are missing.
+func OpenStore(builds, images string) (*Store, error) {
+	s := &Store{Builds: builds, Images: images}
+	for _, dir := range []string{s.Builds, s.Images} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return nil, fault.New(fault.CannotWrite, "cannot make the state directory: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Dir is the directory of a build.
+func (s *Store) Dir(id string) string { return filepath.Join(s.Builds, id) }
+
+// ImageDir is the directory of a build's finished image. Builds of one ISO with
+// different kickstarts share it; the newest one has it.
+func (s *Store) ImageDir(p Plan) string { return filepath.Join(s.Images, dirName(p.Name, p.ISO.Build)) }
+
+// ImageName is the file name of an image.
+func ImageName(p Plan) string {
+	return fmt.Sprintf("vmware-esxi-%s-%s.dd.gz", p.ISO.Version, p.ISO.Build)
+}
+
+// Create makes the build of a plan, in the state queued. isoFile is where the
+// ISO is. The build must not exist yet.
+func (s *Store) Create(p Plan, src kickstart.Source, isoFile string, now time.Time) (*Build, error) {
+	b := &Build{
+		Format: recordFormat, Plan: p, ISOFile: isoFile, State: Queued, Steps: map[string]StepRecord{},
+		Created: now.UTC().Truncate(time.Second), Changed: now.UTC().Truncate(time.Second),
+	}
+	// The directory appears with its record in it, so that a directory without
+	// one is always damage.
+	tmp, err := os.MkdirTemp(s.Builds, ".new-")
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a build directory: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.Chmod(tmp, 0o750); err != nil {
+		return nil, fmt.Errorf("cannot make a build directory: %w", err)
+	}
+	if err := writeLayers(filepath.Join(tmp, "kickstart"), src); err != nil {
+		return nil, err
+	}
+	if err := s.write(tmp, b); err != nil {
+		return nil, err
+	}
+	if err := durable.Rename(tmp, s.Dir(p.ID)); err != nil {
+		return nil, fmt.Errorf("cannot make the build directory of %s: %w", p.ID, err)
+	}
+	return b, nil
+}
+
+// Update takes over what a new plan of the same installation changes: the steps
+// that depend on it are forgotten and will run again.
+func (s *Store) Update(b *Build, p Plan, isoFile string, now time.Time) error {
+	renamed := b.Plan.Name != p.Name || b.Plan.Title != p.Title
+	if b.Plan.ImageKey == p.ImageKey && !renamed && b.ISOFile == isoFile {
+		return nil
+	}
+	b.ISOFile = isoFile
+	switch {
+	case b.Plan.ImageKey != p.ImageKey:
+		b.forget(StepCustomize)
+	case renamed:
+		b.forget(StepVerify) // the manifest and the image's place carry the name
+	}
+	b.Plan = p
+	if !b.done(StepVerify) && (b.State == Built || b.State == Done) {
+		if err := b.To(Queued, now); err != nil {
+			return err
+		}
+	}
+	return s.Save(b)
+}
+
+// writeLayers copies the kickstart layers. They may hold a password.
+func writeLayers(dir string, src kickstart.Source) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("cannot keep the kickstart: %w", err)
+	}
+	for i, layer := range src.Layers {
+		name := fmt.Sprintf("%02d-%s", i, filepath.Base(layer.Path))
+		if err := durable.WriteFile(filepath.Join(dir, name), layer.Text, 0o600); err != nil {
+			return fmt.Errorf("cannot keep the kickstart: %w", err)
+		}
+	}
+	return nil
+}
+
+// readLayers returns the layers a build was planned with, under the names they
+// had then.
+func (s *Store) readLayers(b *Build) (kickstart.Source, error) {
+	var src kickstart.Source
+	dir := filepath.Join(s.Dir(b.ID()), "kickstart")
+	for i, path := range b.Plan.Kickstart {
+		text, err := os.ReadFile(filepath.Join(dir, fmt.Sprintf("%02d-%s", i, filepath.Base(path))))
+		if err != nil {
+			return src, fmt.Errorf("cannot read the build's kickstart: %w", err)
+		}
+		src.Layers = append(src.Layers, kickstart.Layer{Path: path, Text: text})
+	}
+	return src, nil
+}
+
+// Save writes a build's record.
+func (s *Store) Save(b *Build) error { return s.write(s.Dir(b.ID()), b) }
+
+func (s *Store) write(dir string, b *Build) error {
+	text, err := json.MarshalIndent(b, "", "  ")
+	if err != nil {
+		return fmt.Errorf("cannot write the record of build %s: %w", b.ID(), err)
+	}
+	return durable.WriteFile(filepath.Join(dir, recordName), append(text, '\n'), 0o640)
+}
+
+var idForm = regexp.MustCompile(`^[0-9][0-9.]{0,31}-[0-9A-Za-z]{1,32}-[0-9a-f]{8}$`)
+
+// Load reads a build's record. A missing build is fs.ErrNotExist; a damaged
+// record is fault.Input.
+func (s *Store) Load(id string) (*Build, error) {
+	if !idForm.MatchString(id) {
+		return nil, fmt.Errorf("build %.60q: %w", id, fs.ErrNotExist)
+	}
+	path := filepath.Join(s.Dir(id), recordName)
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read build %s: %w", id, err)
+	}
+	if info.Size() > maxRecord {
+		return nil, fault.New(fault.Input, "%s is damaged: it has %d bytes", path, info.Size())
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read build %s: %w", id, err)
+	}
+	b := &Build{}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(b); err != nil {
+		return nil, fault.New(fault.Input, "%s is damaged: %w", path, err)
+	}
+	if b.Format != recordFormat || b.ID() != id || next[b.State] == nil {
+		return nil, fault.New(fault.Input, "%s is damaged: format %d, id %.60q, state %.20q", path, b.Format, b.ID(), b.State)
+	}
+	if b.Steps == nil {
+		b.Steps = map[string]StepRecord{}
+	}
+	return b, nil
+}
+
+// All loads every build, oldest first. Damaged ones are returned as errors
+// beside the good ones.
+func (s *Store) All() (builds []*Build, damaged []error) {
+	entries, err := os.ReadDir(s.Builds)
+	if err != nil {
+		return nil, []error{fmt.Errorf("cannot read the builds: %w", err)}
+	}
+	for _, e := range entries {
+		if !idForm.MatchString(e.Name()) {
+			continue
+		}
+		b, err := s.Load(e.Name())
+		if err != nil {
+			damaged = append(damaged, err)
+			continue
+		}
+		builds = append(builds, b)
+	}
+	sort.SliceStable(builds, func(i, j int) bool { return builds[i].Created.Before(builds[j].Created) })
+	return builds, damaged
+}
+
+// Remove deletes a build's directory.
+func (s *Store) Remove(id string) error {
+	if !idForm.MatchString(id) {
+		return fmt.Errorf("build %.60q: %w", id, fs.ErrNotExist)
+	}
+	return os.RemoveAll(s.Dir(id))
+}
+
+// Clean removes what an interrupted Create or step left half-made.
+func (s *Store) Clean() error {
+	var errs []error
+	for _, pattern := range []string{
+		filepath.Join(s.Builds, ".new-*"),
+		filepath.Join(s.Images, ".new-*"),
+		filepath.Join(s.Builds, "*", ".*"), // every temporary name in a build begins with a dot
+	} {
+		left, err := filepath.Glob(pattern)
+		if err != nil {
+			return err
+		}
+		for _, path := range left {
+			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Secret returns the key of password fingerprints, made at the first call.
+func (s *Store) Secret() ([]byte, error) {
+	path := filepath.Join(filepath.Dir(s.Builds), "fingerprint.key")
+	secret, err := os.ReadFile(path)
+	if err == nil && len(secret) == 32 {
+		return secret, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot read the fingerprint key: %w", err)
+	}
+	secret = make([]byte, 32)
+	_, _ = rand.Read(secret) // never fails since Go 1.24
+	return secret, durable.WriteFile(path, secret, 0o600)
+}

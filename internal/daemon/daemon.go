@@ -1,0 +1,210 @@
+// Package daemon is the service: it takes ISOs from the drop directory, decides
+// what has to be built from them, builds it, publishes it, and starts again
+// where it was after any interruption.
+//
+// It works by reconciliation. The ISOs in the library, the kickstart overrides
+// and the configuration say which builds there should be (reconcile); the
+// records on disk say which there are; two workers, one for builds and one for
+// publications, close the gap. An event from outside only causes another look,
+// so a lost or repeated event does no harm.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/config"
+	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/iso"
+	"github.com/esxid/esxid/internal/nbd"
+	"github.com/esxid/esxid/internal/publish"
+	"github.com/esxid/esxid/internal/watch"
+)
+
+// Daemon is the service. Make one with New and call Run once.
+type Daemon struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	version string
+	store   *build.Store
+	library *library
+	secret  []byte
+	targets []publish.Publisher
+	// runner makes what runs the steps; tests of the queue put their own here.
+	runner func() runner
+
+	buildWake, publishWake chan struct{} // capacity 1: "look again"
+	rescan                 chan struct{}
+
+	mu       sync.Mutex
+	statusAt time.Time                     // of the last status line
+	builds   map[string]*build.Build       // by id; the record of a running build belongs to its worker
+	current  map[string]string             // ISO sha256 → id of the build it should have
+	running  map[string]context.CancelFunc // by id
+	accel    string                        // resolved; empty until the first build
+}
+
+// runner runs the steps of a build; build.Runner is the real one.
+type runner interface {
+	Make(context.Context, *build.Build) error
+	Publish(context.Context, *build.Build) error
+}
+
+// New prepares the service. log receives one line per event.
+func New(cfg *config.Config, version string, log *slog.Logger) (*Daemon, error) {
+	targets, err := Targets(cfg)
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{
+		cfg: cfg, log: log, version: version, targets: targets,
+		buildWake: make(chan struct{}, 1), publishWake: make(chan struct{}, 1), rescan: make(chan struct{}, 1),
+		builds: map[string]*build.Build{}, current: map[string]string{}, running: map[string]context.CancelFunc{},
+	}
+	d.runner = d.stepRunner
+	return d, nil
+}
+
+// Run runs the service until ctx ends. A step that is interrupted by that is
+// run again at the next start.
+func (d *Daemon) Run(ctx context.Context) error {
+	unlock, err := d.prepare()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := d.recover(ctx); err != nil {
+		return err
+	}
+	isos, err := watch.ISOs(ctx, d.incoming(), watch.Options{
+		Settle: d.cfg.Watch.Settle, Rescan: d.cfg.Watch.Rescan, Again: d.rescan, Whole: iso.Whole,
+	})
+	if err != nil {
+		return err
+	}
+	kickstarts, err := watch.Kickstarts(ctx, d.cfg.KickstartDir, watch.Options{Settle: d.cfg.Watch.Settle, Rescan: d.cfg.Watch.Rescan})
+	if err != nil {
+		return err
+	}
+	var workers sync.WaitGroup
+	for _, work := range []func(context.Context){d.buildLoop, d.publishLoop} {
+		workers.Go(func() { work(ctx) })
+	}
+	defer workers.Wait()
+
+	d.reconcile()
+	d.log.Info("watching for installer ISOs", "incoming", d.incoming(), "targets", len(d.targets))
+	if len(d.targets) == 0 {
+		d.log.Warn("no target is configured: images stay in " + d.store.Images)
+	}
+	notify("READY=1")
+	defer notify("STOPPING=1")
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, ok := <-isos:
+			if !ok {
+				return stopped(ctx, d.incoming())
+			}
+			d.onISO(ctx, e)
+		case e, ok := <-kickstarts:
+			if !ok {
+				return stopped(ctx, d.cfg.KickstartDir)
+			}
+			d.onKickstart(e)
+		}
+	}
+}
+
+// stopped is the error of a watch that ended although the service did not.
+func stopped(ctx context.Context, dir string) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("the watch on %s ended", dir)
+}
+
+func (d *Daemon) incoming() string { return filepath.Join(d.cfg.StateDir, "incoming") }
+func (d *Daemon) rejected() string { return filepath.Join(d.cfg.StateDir, "rejected") }
+
+// prepare makes the state directories and takes the lock that keeps a second
+// daemon away from them.
+func (d *Daemon) prepare() (unlock func(), err error) {
+	for _, dir := range []struct {
+		path string
+		mode os.FileMode
+	}{
+		{d.cfg.StateDir, 0o755}, {d.incoming(), 0o2775}, {d.rejected(), 0o750}, {d.cfg.RuntimeDir, 0o750}, {d.cfg.KickstartDir, 0o750},
+	} {
+		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
+			return nil, fault.New(fault.CannotWrite, "cannot make a directory of the service: %w", err)
+		}
+	}
+	path := filepath.Join(d.cfg.StateDir, ".lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o640)
+	if err != nil {
+		return nil, fault.New(fault.CannotWrite, "cannot lock the state directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fault.New(fault.TryLater, "another esxid works on %s: stop it first (systemctl status esxid)", d.cfg.StateDir)
+		}
+		return nil, fmt.Errorf("cannot lock %s: %w", path, err)
+	}
+	if d.store, err = build.OpenStore(filepath.Join(d.cfg.StateDir, "builds"), filepath.Join(d.cfg.StateDir, "images")); err == nil {
+		d.library, err = openLibrary(filepath.Join(d.cfg.StateDir, "isos"))
+	}
+	if err == nil {
+		d.secret, err = d.store.Secret()
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// recover loads the records and clears what an earlier process left behind.
+func (d *Daemon) recover(ctx context.Context) error {
+	if err := d.store.Clean(); err != nil {
+		d.log.Warn("cannot remove what an interrupted build left", "error", err)
+	}
+	if err := nbd.Recover(ctx, d.cfg.RuntimeDir); err != nil {
+		d.log.Warn("cannot detach an nbd device an earlier esxid left", "error", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	builds, damaged := d.store.All()
+	for _, err := range damaged {
+		d.log.Error("a build's record cannot be used; the build is left alone", "error", err)
+	}
+	for _, b := range builds {
+		if b.State == build.Building {
+			d.log.Info("continuing an interrupted build", "build", b.ID(), "name", b.Plan.Name)
+			if err := b.To(build.Queued, time.Now()); err != nil {
+				return err
+			}
+		}
+		d.builds[b.ID()] = b
+	}
+	return nil
+}
+
+// wake makes a loop look again; it never blocks.
+func wake(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

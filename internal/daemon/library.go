@@ -1,0 +1,117 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/esxid/esxid/internal/durable"
+	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/iso"
+)
+
+// library is the directory of admitted ISOs: <sha256>.iso with a record
+// <sha256>.json beside each.
+type library struct{ dir string }
+
+// entry is the record of an admitted ISO.
+type entry struct {
+	iso.Info           // Path is the name it was dropped under
+	Added    time.Time `json:"added"`
+}
+
+func openLibrary(dir string) (*library, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fault.New(fault.CannotWrite, "cannot make the ISO directory: %w", err)
+	}
+	return &library{dir}, nil
+}
+
+func (l *library) isoPath(sum string) string    { return filepath.Join(l.dir, sum+".iso") }
+func (l *library) recordPath(sum string) string { return filepath.Join(l.dir, sum+".json") }
+
+// has says whether an ISO is in the library, file and record.
+func (l *library) has(sum string) bool {
+	_, err := os.Stat(l.isoPath(sum))
+	_, err2 := os.Stat(l.recordPath(sum))
+	return err == nil && err2 == nil
+}
+
+// add records an ISO and moves its file in. The record comes first: a file
+// without one would never be looked at again.
+func (l *library) add(e entry, file string) error {
+	text, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(l.recordPath(e.SHA256), append(text, '\n'), 0o640); err != nil {
+		return err
+	}
+	return move(file, l.isoPath(e.SHA256))
+}
+
+var recordForm = regexp.MustCompile(`^[0-9a-f]{64}\.json$`)
+
+// maxEntry bounds the size of a record that is read, in bytes.
+const maxEntry = 64 << 10
+
+// all returns the ISOs of the library in no particular order. Records that
+// cannot be used are returned as errors; records without an ISO (an admission
+// that was interrupted, an ISO the operator removed) are left out.
+func (l *library) all() (entries []entry, damaged []error) {
+	names, err := os.ReadDir(l.dir)
+	if err != nil {
+		return nil, []error{fmt.Errorf("cannot read the ISO directory: %w", err)}
+	}
+	for _, n := range names {
+		if !recordForm.MatchString(n.Name()) {
+			continue
+		}
+		sum := strings.TrimSuffix(n.Name(), ".json")
+		e, err := l.read(sum)
+		if err != nil {
+			damaged = append(damaged, err)
+			continue
+		}
+		info, err := os.Stat(l.isoPath(sum))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			damaged = append(damaged, fmt.Errorf("cannot read an ISO of the library: %w", err))
+		case info.Size() != e.Size:
+			damaged = append(damaged, fault.New(fault.Input, "%s has %d bytes and had %d: drop the original into incoming again", l.isoPath(sum), info.Size(), e.Size))
+		default:
+			entries = append(entries, e)
+		}
+	}
+	return entries, damaged
+}
+
+func (l *library) read(sum string) (entry, error) {
+	path := l.recordPath(sum)
+	info, err := os.Stat(path)
+	if err != nil {
+		return entry{}, fmt.Errorf("cannot read an ISO's record: %w", err)
+	}
+	if info.Size() > maxEntry {
+		return entry{}, fault.New(fault.Input, "%s is damaged: it has %d bytes", path, info.Size())
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return entry{}, fmt.Errorf("cannot read an ISO's record: %w", err)
+	}
+	var e entry
+	if err := json.Unmarshal(text, &e); err != nil {
+		return entry{}, fault.New(fault.Input, "%s is damaged: %w: drop the ISO into incoming again", path, err)
+	}
+	if e.SHA256 != sum {
+		return entry{}, fault.New(fault.Input, "%s is damaged: it is the record of another ISO", path)
+	}
+	return e, nil
+}

@@ -1,0 +1,178 @@
+package daemon
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/kickstart"
+	"github.com/esxid/esxid/internal/watch"
+)
+
+// onKickstart handles what the watch says about the overrides.
+func (d *Daemon) onKickstart(e watch.Event) {
+	switch e.Kind {
+	case watch.Changed:
+		d.log.Info("kickstart overrides changed", "files", e.Paths)
+		d.reconcile()
+	case watch.Trouble:
+		d.log.Error("cannot watch the kickstart overrides", "directory", e.Path, "error", e.Reason)
+	case watch.Recovered:
+		d.log.Info("watching the kickstart overrides again", "directory", e.Path)
+		d.reconcile()
+	case watch.Complete, watch.Refused, watch.Waiting, watch.Gone:
+	}
+}
+
+// reconcile makes the builds the library, the overrides and the configuration
+// ask for. A build whose inputs are unchanged is the same build and is left
+// alone; so an override rebuilds exactly what it affects.
+func (d *Daemon) reconcile() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	entries, damaged := d.library.all()
+	for _, err := range damaged {
+		d.log.Error("an ISO of the library cannot be used", "error", err)
+	}
+	wanted := map[string]string{}
+	for _, e := range entries {
+		id, err := d.want(e)
+		if err != nil {
+			d.log.Error("cannot plan a build", "iso", e.Path, "version", e.Version, "error", err)
+			// What it had stays its build until there is a better plan.
+			id = d.current[e.SHA256]
+		}
+		if id != "" {
+			wanted[e.SHA256] = id
+		}
+	}
+	d.current = wanted
+	d.supersede()
+	d.unpublished()
+	d.prune()
+	wake(d.buildWake)
+	wake(d.publishWake)
+}
+
+// want makes sure the build of an ISO exists and returns its id.
+func (d *Daemon) want(e entry) (string, error) {
+	src, err := kickstart.Select(d.cfg.KickstartDir, kickstart.Version{Number: e.Version, Build: e.Build})
+	if err != nil {
+		return "", err
+	}
+	plan, err := build.NewPlan(d.cfg, e.Info, src, d.secret)
+	if err != nil {
+		return "", err
+	}
+	if b := d.builds[plan.ID]; b != nil && d.isRunning(b) {
+		return plan.ID, nil // its worker has the record; the next look comes when it is done
+	}
+	isoFile := d.library.isoPath(e.SHA256)
+	if b := d.builds[plan.ID]; b != nil {
+		return plan.ID, d.store.Update(b, plan, isoFile, time.Now())
+	}
+	b, err := d.store.Create(plan, src, isoFile, time.Now())
+	if err != nil {
+		return "", err
+	}
+	d.builds[plan.ID] = b
+	d.log.Info("queued", "build", b.ID(), "name", plan.Name, "title", plan.Title, "kickstart", plan.Kickstart)
+	for _, note := range plan.Notes {
+		d.log.Warn(note, "build", b.ID())
+	}
+	return plan.ID, nil
+}
+
+// supersede stops the work on builds nothing asks for any more.
+func (d *Daemon) supersede() {
+	for id, cancel := range d.running {
+		if b := d.builds[id]; !d.isCurrent(b) && b.State == build.Building {
+			d.log.Info("stopping a build whose inputs have changed", "build", id)
+			cancel()
+		}
+	}
+}
+
+func (d *Daemon) isRunning(b *build.Build) bool { return d.running[b.ID()] != nil }
+func (d *Daemon) isCurrent(b *build.Build) bool { return d.current[b.Plan.ISO.SHA256] == b.ID() }
+
+// unpublished sends finished builds to targets that do not have them: a target
+// that was added, or a build that has its name again.
+func (d *Daemon) unpublished() {
+	for _, b := range d.builds {
+		if b.State == build.Done && !d.isRunning(b) && d.isCurrent(b) && d.owns(b) && !d.everywhere(b) {
+			d.transition(b, build.Built)
+		}
+	}
+}
+
+func (d *Daemon) everywhere(b *build.Build) bool {
+	for _, t := range d.targets {
+		if b.Image == nil || b.Published[t.Name()].SHA256 != b.Image.SHA256 {
+			return false
+		}
+	}
+	return true
+}
+
+// owns says whether a build is the one its boot resource name stands for: of
+// the ISOs that share a name, the one with the highest build number. Otherwise
+// the order in which two ISOs were dropped, or finished, would decide.
+func (d *Daemon) owns(b *build.Build) bool { return d.owner(b.Plan.Name) == b }
+
+func (d *Daemon) owner(name string) *build.Build {
+	var best *build.Build
+	for _, id := range d.current {
+		b := d.builds[id]
+		if b == nil || b.Plan.Name != name || b.State == build.Failed {
+			continue
+		}
+		if best == nil || compareBuilds(b, best) > 0 {
+			best = b
+		}
+	}
+	return best
+}
+
+// compareBuilds orders by ESXi build number, which grows with time across
+// versions, and then by id, to be definite.
+func compareBuilds(a, b *build.Build) int {
+	x, _ := strconv.ParseUint(a.Plan.ISO.Build, 10, 64) // identification admits only digits
+	y, _ := strconv.ParseUint(b.Plan.ISO.Build, 10, 64)
+	return cmp.Or(cmp.Compare(x, y), cmp.Compare(a.ID(), b.ID()))
+}
+
+// transition changes a build's state and saves it. A record that cannot be
+// written now is written with the next change; the state in memory counts.
+func (d *Daemon) transition(b *build.Build, s build.State) {
+	if err := b.To(s, time.Now()); err != nil {
+		d.log.Error("internal error", "error", err)
+		return
+	}
+	if s == build.Queued || s == build.Built {
+		b.NotBefore, b.Attempts = time.Time{}, 0
+	}
+	d.save(b)
+}
+
+func (d *Daemon) save(b *build.Build) {
+	if err := d.store.Save(b); err != nil {
+		d.log.Error("cannot save a build's record", "build", b.ID(), "error", err)
+	}
+}
+
+// sorted returns the builds that pass a filter, oldest first.
+func (d *Daemon) sorted(keep func(*build.Build) bool) []*build.Build {
+	var out []*build.Build
+	for _, b := range d.builds {
+		if keep(b) {
+			out = append(out, b)
+		}
+	}
+	slices.SortFunc(out, func(a, b *build.Build) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID(), b.ID()))
+	})
+	return out
+}

@@ -1,0 +1,212 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/vm"
+)
+
+// buildLoop makes queued builds, one at a time: an installer takes all the
+// memory and cores a small build server has.
+func (d *Daemon) buildLoop(ctx context.Context) {
+	d.loop(ctx, d.buildWake, func(b *build.Build) bool {
+		return b.State == build.Queued
+	}, func(ctx context.Context, b *build.Build) error { return d.runner().Make(ctx, b) })
+}
+
+// publishLoop publishes built images. It is apart from buildLoop, so that a MAAS
+// that is down does not hold up builds.
+func (d *Daemon) publishLoop(ctx context.Context) {
+	d.loop(ctx, d.publishWake, func(b *build.Build) bool {
+		return b.State == build.Built && d.owns(b)
+	}, func(ctx context.Context, b *build.Build) error { return d.runner().Publish(ctx, b) })
+}
+
+// loop hands builds that are due to work, one after the other, and sleeps until
+// it is woken or the next one is due.
+func (d *Daemon) loop(ctx context.Context, woken <-chan struct{}, ready func(*build.Build) bool, work func(context.Context, *build.Build) error) {
+	for ctx.Err() == nil {
+		b, due := d.next(ready)
+		if b == nil {
+			wait(ctx, woken, due)
+			continue
+		}
+		d.work(ctx, b, work)
+		d.reconcile()
+	}
+}
+
+// wait returns when woken, at the time due (if it is not zero), or when ctx ends.
+func wait(ctx context.Context, woken <-chan struct{}, due time.Time) {
+	var timer <-chan time.Time
+	if !due.IsZero() {
+		t := time.NewTimer(time.Until(due))
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-woken:
+	case <-timer:
+	}
+}
+
+// next takes the oldest build that is ready and due: from now on its record
+// belongs to the caller. If there is none it says when the next one will be due.
+func (d *Daemon) next(ready func(*build.Build) bool) (b *build.Build, due time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for _, b := range d.sorted(func(b *build.Build) bool { return d.isCurrent(b) && !d.isRunning(b) && ready(b) }) {
+		if !b.NotBefore.After(now) {
+			d.running[b.ID()] = func() {}
+			return b, time.Time{}
+		}
+		if due.IsZero() || b.NotBefore.Before(due) {
+			due = b.NotBefore
+		}
+	}
+	return nil, due
+}
+
+// work does one piece of work on a taken build, gives the build back and puts
+// down how it went, in one go.
+func (d *Daemon) work(ctx context.Context, b *build.Build, work func(context.Context, *build.Build) error) {
+	jobCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d.mu.Lock()
+	d.running[b.ID()] = cancel
+	if b.State == build.Queued {
+		d.transition(b, build.Building)
+	}
+	d.mu.Unlock()
+
+	err := work(jobCtx, b)
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.running, b.ID())
+	d.conclude(b, err, jobCtx.Err() != nil)
+}
+
+// conclude moves a build on after its work.
+func (d *Daemon) conclude(b *build.Build, err error, stopped bool) {
+	building := b.State == build.Building
+	switch {
+	case err == nil && building:
+		b.Error = nil
+		d.transition(b, build.Built)
+		d.log.Info("built", "build", b.ID(), "name", b.Plan.Name, "image", d.store.ImageDir(b.Plan))
+	case err == nil:
+		b.Error = nil
+		d.transition(b, build.Done)
+		d.disown(b)
+		d.log.Info("published", "build", b.ID(), "name", b.Plan.Name, "result", b.Steps[build.StepPublish].Note)
+	case stopped && building:
+		// By a shutdown, or because nothing asks for the build now: no failure.
+		d.transition(b, build.Queued)
+	case stopped:
+	case building && passes(err):
+		d.later(b, build.Queued, err)
+	case !building && fault.ClassOf(err) != fault.Input:
+		// Whatever it is (a key, a full disk, a MAAS that is down): the image is
+		// good, and the next try costs little.
+		d.later(b, build.Built, err)
+	default:
+		b.Error = record(err)
+		d.transition(b, build.Failed)
+		d.log.Error("build failed", "build", b.ID(), "name", b.Plan.Name, "error", err, "directory", d.store.Dir(b.ID()))
+	}
+}
+
+func (d *Daemon) stepRunner() runner {
+	return &build.Runner{Config: d.cfg, Store: d.store, Version: d.version, ResolveAccel: d.resolveAccel, Targets: d.targets, Report: d.report}
+}
+
+// disown forgets that other builds of the same name are published: the targets
+// have this one now, and would have to get another one again.
+func (d *Daemon) disown(b *build.Build) {
+	for _, other := range d.builds {
+		if other != b && other.Plan.Name == b.Plan.Name && len(other.Published) > 0 && !d.isRunning(other) {
+			other.Published = nil
+			d.save(other)
+		}
+	}
+}
+
+// passes says whether a failure may be gone without anyone touching the build.
+func passes(err error) bool {
+	switch fault.ClassOf(err) {
+	case fault.TryLater, fault.Unavailable, fault.CannotWrite:
+		return true
+	default:
+		return false
+	}
+}
+
+// Bounds of the time between two tries.
+const (
+	firstRetry = 30 * time.Second
+	lastRetry  = 30 * time.Minute
+)
+
+// later puts a build back for another try after a growing pause.
+func (d *Daemon) later(b *build.Build, s build.State, err error) {
+	pause := lastRetry
+	if b.Attempts < 6 { // 30 s << 6 is more than lastRetry
+		pause = firstRetry << b.Attempts
+	}
+	if toErr := b.To(s, time.Now()); toErr != nil {
+		d.log.Error("internal error", "error", toErr)
+	}
+	b.Attempts++
+	b.NotBefore = time.Now().Add(pause).Truncate(time.Second)
+	b.Error = record(err)
+	d.save(b)
+	d.log.Warn("will be tried again", "build", b.ID(), "name", b.Plan.Name, "in", pause, "error", err)
+}
+
+func record(err error) *build.ErrorRecord {
+	if err == nil {
+		return nil
+	}
+	r := &build.ErrorRecord{Message: err.Error(), Class: fault.ClassOf(err), Time: time.Now().UTC().Truncate(time.Second)}
+	var step *build.StepError
+	if errors.As(err, &step) {
+		r.Step = step.Step
+	}
+	return r
+}
+
+// resolveAccel finds out once how virtual machines can run here; a failure is
+// not remembered, because the operator may mend it. Only buildLoop calls it.
+func (d *Daemon) resolveAccel(ctx context.Context) (string, error) {
+	if d.accel != "" {
+		return d.accel, nil
+	}
+	accel, why, err := vm.Resolve(ctx, d.cfg.VM.Accel)
+	if err != nil {
+		return "", err
+	}
+	if why != "" {
+		d.log.Warn(why)
+	}
+	d.accel = accel
+	return accel, nil
+}
+
+// report writes what a step did into the log; its progress goes to the service
+// manager's status only.
+func (d *Daemon) report(e build.Event) {
+	switch e.State {
+	case build.EventStarted:
+		d.log.Info("step started", "build", e.Build, "name", e.Name, "step", e.Step)
+	case build.EventDone:
+		d.log.Info("step done", "build", e.Build, "name", e.Name, "step", e.Step, "seconds", int(e.Seconds), "note", e.Message)
+	}
+	d.status(e)
+}
