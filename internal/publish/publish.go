@@ -33,8 +33,9 @@ type Result struct {
 }
 
 // Publisher is a target. Both methods can be cancelled at any point and called
-// again; Publish then goes on where it can. An error says what to do and is
-// classed (package fault): TryLater means that the same call may work later
+// again; Publish then goes on where it can. An error says what to do, but not
+// the target's or image's name, which the caller knows, and is classed (package
+// fault): TryLater and Unavailable mean that the same call may work later
 // without anybody doing anything, all others that somebody must act first.
 type Publisher interface {
 	Name() string

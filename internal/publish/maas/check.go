@@ -2,7 +2,6 @@ package maas
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -16,17 +15,14 @@ import (
 func (c *Client) Check(ctx context.Context) error {
 	s, err := c.connect()
 	if err != nil {
-		return fmt.Errorf("target %s: %w", c.target.Name, err)
+		return err
 	}
 	defer s.close()
 	err = s.check(ctx)
 	if t, ok := isTransient(err); ok {
-		err = fault.As(fault.Unavailable, t.err)
+		return fault.As(fault.Unavailable, t.err)
 	}
-	if err != nil {
-		return fmt.Errorf("target %s: %w", c.target.Name, err)
-	}
-	return nil
+	return err
 }
 
 func (s *session) check(ctx context.Context) error {

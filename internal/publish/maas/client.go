@@ -83,13 +83,13 @@ func DefaultLimits() Limits {
 func New(t config.Target) (*Client, error) {
 	base, err := parseAddress(t.URL)
 	if err != nil {
-		return nil, fmt.Errorf("target %s: %w", t.Name, err)
+		return nil, err
 	}
 	if t.ChunkSize == 0 {
 		t.ChunkSize = config.DefaultChunkSize
 	}
 	if t.ChunkSize < 0 || t.ChunkSize > config.MaxChunkSize {
-		return nil, fault.New(fault.Config, "target %s: chunk_size: want at most %d bytes", t.Name, config.MaxChunkSize)
+		return nil, fault.New(fault.Config, "chunk_size: want at most %d bytes", config.MaxChunkSize)
 	}
 	return &Client{Limits: DefaultLimits(), target: t, base: base}, nil
 }
@@ -141,7 +141,7 @@ func (c *Client) Publish(ctx context.Context, img publish.Image, progress func(d
 	started := time.Now()
 	u, err := c.upload(ctx, img, progress)
 	if err != nil {
-		return publish.Result{}, fmt.Errorf("cannot publish %s to %s: %w", img.Name, c.target.Name, err)
+		return publish.Result{}, err
 	}
 	return publish.Result{
 		Target:   c.target.Name,
