@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,7 +13,10 @@ import (
 	"testing"
 
 	"github.com/esxid/esxid/internal/guest"
+	"github.com/esxid/esxid/internal/image"
+	"github.com/esxid/esxid/internal/publish"
 	"github.com/esxid/esxid/test/esxisim"
+	"github.com/esxid/esxid/test/maassim"
 )
 
 const sampleDir = "../../internal/guest/testdata/curtin"
@@ -37,17 +42,30 @@ var (
 	layout7 = layout{64 * 512, 204800 * 512, 8597504 * 512}
 )
 
-// makeImage makes the disk of an installation with the payload in it, and
-// without a backup GPT, as esxid ships it.
+// makeImage makes a disk with the payload in it as esxid ships it: without a
+// backup GPT.
 func makeImage(t *testing.T, version string, s guest.Settings) string {
+	t.Helper()
+	disk := makeDisk(t, version, s, esxisim.LayoutOptions{NoVMFS: true, MediaSize: "min"})
+	// It is lost when the file grows again.
+	if err := os.Truncate(disk, diskSize-33*512); err != nil {
+		t.Fatal(err)
+	}
+	return disk
+}
+
+// diskSize is that of the disk an image is built on.
+const diskSize = 32 << 30
+
+// makeDisk makes the disk of an installation with the payload in it.
+func makeDisk(t *testing.T, version string, s guest.Settings, l esxisim.LayoutOptions) string {
 	t.Helper()
 	dir := t.TempDir()
 	disk := filepath.Join(dir, "image.raw")
-	const size = 32 << 30
 	err := esxisim.WriteDisk(disk, esxisim.DiskOptions{
 		Options:       esxisim.Options{Version: version, PayloadMiB: 16},
-		LayoutOptions: esxisim.LayoutOptions{NoVMFS: true, MediaSize: "min"},
-		Size:          size,
+		LayoutOptions: l,
+		Size:          diskSize,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -62,10 +80,6 @@ func makeImage(t *testing.T, version string, s guest.Settings) string {
 		}
 	}
 	tool(t, "mcopy", "-s", "-i", fmt.Sprintf("%s@@%d", disk, layout7.esp), filepath.Join(dir, "curtin"), "::")
-	// A file that ends where the backup table starts loses it when it grows.
-	if err := os.Truncate(disk, size-33*512); err != nil {
-		t.Fatal(err)
-	}
 	return disk
 }
 
@@ -140,6 +154,44 @@ func TestSampleConfigs(t *testing.T) {
 	}
 }
 
+// The whole way of an image: packed, uploaded, found, downloaded and written, on
+// a bus of another kind than the configuration names.
+func TestDeployFromMAAS(t *testing.T) {
+	t.Parallel()
+	packed := filepath.Join(t.TempDir(), "image.dd.gz")
+	// The layout with the fewest zeros to unpack.
+	raw := makeDisk(t, "6.7", guest.Settings{}, esxisim.LayoutOptions{USB: true})
+	p, err := image.Pack(t.Context(), raw, packed, image.PackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sim, err := maassim.New(maassim.Options{Dir: t.TempDir(), Generation: "3.6"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(sim)
+	defer server.Close()
+	upload(t, server.URL+"/MAAS", sim.AdminKey(), publish.Image{Path: packed, Name: "esxi/6.7", Title: "ESXi 6.7",
+		Architecture: "amd64/generic", SHA256: p.SHA256, Size: p.PackedSize})
+	address, err := Locate(t.Context(), server.URL+"/MAAS", sim.AdminKey(), "esxi/6.7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 68719476736
+	disk := filepath.Join(t.TempDir(), "disk.raw")
+	if err := Write(t.Context(), address, disk, size, io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Deployment{Config: sample(t, "d-flat-default"), Disk: disk, Bus: "nvme"}.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.ExitCode != 0 || r.Partition != 1 || !strings.Contains(r.Log, "in the last sector of /dev/nvme0n1") {
+		t.Fatalf("exit code %d, hook on partition %d:\n%s", r.ExitCode, r.Partition, r.Log)
+	}
+	checkTable(t, r.Log, disk, size)
+}
+
 // curtin writes to the first disk by name where MAAS knows no serial number,
 // although another one is to boot.
 func TestImageOnWrongDisk(t *testing.T) {
@@ -172,7 +224,7 @@ func TestImageOnWrongDisk(t *testing.T) {
 func TestWarningsOnly(t *testing.T) {
 	t.Parallel()
 	image := makeImage(t, "7.0U3", guest.Settings{WarnUnsupported: true})
-	leaveOldTable(t, image, 32<<30)
+	leaveOldTable(t, image, diskSize)
 	r, disk := deploy(t, sample(t, "f-unsupported"), image, 240057409536, 1)
 	if r.ExitCode != 0 || !strings.Contains(r.Log, "warning: not supported: bridge br0") || !strings.Contains(r.Log, "table of an earlier system") {
 		t.Errorf("exit code %d:\n%s", r.ExitCode, r.Log)
