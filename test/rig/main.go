@@ -21,7 +21,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newISOCommand(), newListCommand(), newDeployCommand())
+	root.AddCommand(newISOCommand(), newMAASCommand(), newListCommand(), newDeployCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "rig:", err)
 		os.Exit(1)
