@@ -36,7 +36,7 @@ UMOUNT = """#!/bin/sh
 echo "umount $*" >>"$FAKE/log"
 bank="$FAKE/banks/$(sed 's|.*/||' "$FAKE/mounted")"
 rm -rf "$bank" && mkdir "$bank" && cp -a "$1/." "$bank" && find "$1" -mindepth 1 -delete
-if [ -e "$FAKE/umount-fails" ]; then echo "target is busy"; exit 32; fi
+if [ "${bank##*/}" = "$(cat "$FAKE/umount-fails" 2>/dev/null)" ]; then echo "target is busy"; exit 32; fi
 """
 
 # sgdisk waits a second after each write, so that most tests use this one.
@@ -123,8 +123,8 @@ class Machine:
         self.write(path, text.encode())
         os.chmod(path, 0o755)
 
-    def flag(self, name):
-        self.write(os.path.join(self.directory, name), b"")
+    def flag(self, name, value=""):
+        self.write(os.path.join(self.directory, name), value.encode())
 
     def write(self, path, data):
         os.makedirs(os.path.dirname(path), exist_ok=True)

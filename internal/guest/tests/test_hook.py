@@ -3,16 +3,22 @@
 import contextlib
 import io
 import os
+import struct
 import subprocess
 import sys
 import tempfile
 import unittest
 import unittest.mock
+import zlib
 
-from machine import GIB, LAYOUT_6, LAYOUT_7, SECTOR, Machine, load_config, load_hook, write_table
+from machine import GIB, HERE, LAYOUT_6, LAYOUT_7, SECTOR, SGDISK, Machine, load_config, load_hook, write_table
 
 hook = load_hook()
 NO_PROBLEMS = "#!/bin/sh\necho 'No problems found. 1 free sectors'\n"
+
+
+def broken(path):
+    raise OSError(5, "Input/output error")
 
 
 def page80(serial):
@@ -47,17 +53,18 @@ class HookTest(unittest.TestCase):
         self.machine.configure(load_config(config) if isinstance(config, str) else config)
 
     def run_hook(self):
-        """Runs the hook; returns its exit status, its output and the last line of its errors."""
+        """Runs the hook; returns its exit status, its output and the last line of its errors (self.errors)."""
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 hook.finish(os.environ, self.machine.root)
                 status = 0
-            except hook.HookError as e:
+            except Exception as e:
                 status = hook.failed(e)
+        self.errors = err.getvalue().splitlines()
         self.assertEqual(os.listdir(self.machine.temporary), [], "a mount point was left behind")
         self.assertFalse(os.path.exists(os.path.join(self.machine.target, "root")), "credentials were left behind")
-        return status, out.getvalue(), (err.getvalue().splitlines() or [""])[-1]
+        return status, out.getvalue(), (self.errors or [""])[-1]
 
     def assert_deployed(self):
         status, out, reason = self.run_hook()
@@ -172,6 +179,13 @@ class BackupTableTest(HookTest):
         self.prepare()
         self.machine.program("sgdisk", "#!/bin/sh\necho 'Aborting write'\nexit 4\n")
         self.assert_refused("failed with status 4: Aborting write")
+
+    def test_sgdisk_changes_the_entries(self):
+        self.prepare()
+        damage = "printf x | dd of=\"$2\" bs=1 seek=$((2 * 512 + 60)) conv=notrunc status=none"
+        self.machine.program("sgdisk", SGDISK.replace("[ ", "[ $1 = --verify ] || {}\n[ ".format(damage), 1).format(
+            python=sys.executable, machine=os.path.join(HERE, "machine.py")))
+        self.assert_refused("is not what it should be after sgdisk", untouched=False)
 
     def test_sgdisk_does_nothing(self):
         self.prepare()
@@ -299,6 +313,54 @@ class ConfigurationTest(HookTest):
             self.assertEqual(hook.unsupported_network(config) == [], supported, mode)
 
 
+class HostileTest(HookTest):
+    def test_configuration_of_wrong_types(self):
+        """Each node of a configuration, replaced by something else: refused or ignored, never a crash."""
+        self.machine.add_disk("sda", 64 * GIB, device__vpd_pg80=page80("BTYF00000001240AGN"))
+        disk = hook.Disk(os.path.realpath(os.path.join(self.machine.root, "sys/block/sda")), self.machine.root)
+        for name in ("c-vmfs6-extra-disks", "f-unsupported"):
+            config = {key: load_config(name)[key] for key in ("network", "storage", "reporting")}
+            for container, key in list(nodes(config)):
+                kept = container[key]
+                for value in (None, 0, "x", [], {}, [[]], {"config": 1}):
+                    container[key] = value
+                    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(hook.HookError):
+                        disks = hook.list_disks(config, self.machine.root)
+                        hook.check_config(config, {"unsupported": "warn"}, disk, disks)
+                        hook.reporting(config)
+                container[key] = kept
+
+    def test_tables_of_wrong_values(self):
+        """Each field of a header with a good checksum at its limits."""
+        self.prepare()
+        node = self.machine.node("sda")
+        with open(node, "rb") as f:
+            f.seek(SECTOR)
+            good = f.read(SECTOR)
+        for offset, form in ((12, "<I"), (24, "<Q"), (32, "<Q"), (72, "<Q"), (80, "<I"), (84, "<I"), (88, "<I")):
+            for value in (0, 1, 1 << 31, (1 << (8 * struct.calcsize(form))) - 1):
+                header = bytearray(good)
+                if struct.unpack_from(form, header, offset)[0] == value:
+                    continue
+                struct.pack_into(form, header, offset, value)
+                size = min(struct.unpack_from("<I", header, 12)[0], SECTOR)
+                struct.pack_into("<I", header, 16, 0)
+                struct.pack_into("<I", header, 16, zlib.crc32(bytes(header[:size])))
+                self.poke(SECTOR, header)
+                with self.subTest(offset=offset, value=value), contextlib.suppress(hook.HookError):
+                    disk = hook.Disk(os.path.realpath(os.path.join(self.machine.root, "sys/block/sda")), self.machine.root)
+                    table = hook.check_disk(disk)
+                    self.assertEqual(offset, 32, "a wrong field was accepted")
+                    hook.remove_foreign_backup(disk, table, disk.size // SECTOR - 1)
+
+
+def nodes(value):
+    """All containers and keys in a JSON value."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield value, key
+        yield from nodes(value[key])
+
+
 class DisksTest(HookTest):
     def test_serial_number_wins_over_order(self):
         self.machine.add_disk("sdb", 8 * GIB, device__vpd_pg80=page80("QM00001"))
@@ -362,6 +424,14 @@ class DisksTest(HookTest):
         self.assertEqual([disk["maas_id"] for disk in disks], [None, None])
         self.assertIn("MAAS's x: 2 fit", out.getvalue())
 
+    def test_disk_that_two_entries_mean(self):
+        self.machine.add_disk("sda", GIB, device__vpd_pg80=page80("SAME"))
+        config = {"storage": {"config": [{"type": "disk", "id": "x", "serial": "SAME"},
+                                         {"type": "disk", "id": "y", "path": "/dev/sda"}]}}
+        with contextlib.redirect_stdout(io.StringIO()):
+            disks = hook.list_disks(config, self.machine.root)
+        self.assertIsNone(disks[0]["maas_id"])
+
     def test_written_to_another_disk_than_maas_boots(self):
         """curtin takes the first disk by name when the boot disk's entry has no serial."""
         config = load_config("g-nvme-two-disks-no-serial")
@@ -390,9 +460,14 @@ class FailureTest(HookTest):
         self.assert_refused("failed with status 32: wrong fs type")
 
     def test_bank_cannot_be_unmounted(self):
-        self.prepare()
-        self.machine.flag("umount-fails")
-        self.assert_refused("failed with status 32: target is busy")
+        for bank in ("sda5", "sda6"):
+            with self.subTest(bank):
+                self.fresh()
+                self.prepare()
+                self.machine.flag("umount-fails", bank)
+                status, _, reason = self.run_hook()
+                self.assertEqual(status, 1)
+                self.assertIn("failed with status 32: target is busy", reason)
 
     def test_bank_cannot_be_written(self):
         self.prepare()
@@ -411,11 +486,22 @@ class FailureTest(HookTest):
 
     def test_first_cause_is_last(self):
         self.prepare()
-        self.machine.flag("umount-fails")
+        self.machine.flag("umount-fails", "sda6")
         self.machine.flag("bank-is-full")
-        status, _, reason = self.run_hook()
-        self.assertEqual(status, 1)
-        self.assertNotIn("curtin-install-cfg", reason)
+        with unittest.mock.patch.object(hook, "erase", side_effect=broken):
+            with self.assertRaisesRegex(AssertionError, "credentials were left behind"):
+                self.run_hook()
+        self.assertEqual([line.partition(": error: ")[2].split()[0:2] for line in self.errors],
+                         [["cannot", "remove"], ["umount", self.errors[1].split()[3]], ["cannot", "write"]])
+
+    def test_defect_before_a_failing_clean_up(self):
+        self.prepare()
+        with unittest.mock.patch.object(hook, "erase", side_effect=broken), \
+                unittest.mock.patch.object(hook, "list_disks", side_effect=KeyError("x")):
+            with self.assertRaises(AssertionError):
+                self.run_hook()
+        self.assertEqual(self.errors[-1], "esxid: error: unexpected KeyError: 'x'")
+        self.assertEqual(len(self.errors), 2)
 
     def test_stopped_by_a_signal(self):
         self.prepare()

@@ -26,13 +26,14 @@ from journal import Journal
 
 MAX_CONFIG = 8 << 20    # bytes
 EVENT = "esxid-firstboot"
+NOT_YET = "not configured by this version: datastore1, SSH keys, host name, NTP, vCenter, user-data"
 
 
 def main(directory):
     journal = Journal(os.path.join(directory, "firstboot.log"))
     try:
         configure(directory, journal)
-        journal.say("done")
+        journal.say("the management network is configured, and MAAS knows")
         return 0
     except AgentError as e:
         journal.say("failed: {}".format(e))
@@ -72,7 +73,8 @@ def deploy(host, document, client, journal):
         undo(host, steps)  # perhaps the network as it was installed reaches MAAS
         raise
     host.run("auto-backup.sh")  # /etc lives in memory
-    client.report("finish", EVENT, "ESXi is configured", "SUCCESS")
+    client.report("finish", EVENT, "the management network is configured; " + NOT_YET, "SUCCESS")
+    journal.say(NOT_YET)
 
 
 def refuse_datastores(document):
