@@ -82,7 +82,7 @@ echo "MAAS has the same."
 step "Deploying it as MAAS and curtin would: rig deploy"
 at=$SECONDS
 bin/rig deploy --url "$url" --key-file "$key_file" --name "$name" \
-	--curtin test/curtin/testdata/d-flat-default.json -o "$work/deployed.raw"
+	--curtin internal/guest/testdata/curtin/d-flat-default.json -o "$work/deployed.raw"
 took $at
 
 printf '\nDone in %d s.\n' $((SECONDS - begin))
