@@ -52,19 +52,21 @@ var disk7 = []part{
 	{7, 16986112, 67108830, TypeOSData, 0, 0},
 }
 
-// templates are disks made once, as sgdisk sleeps for a second.
-var templates struct {
-	sync.Mutex
-	dir   string
-	disks map[string]string
+// templates are disks made once each, as sgdisk sleeps for a second.
+type templates struct {
+	dir  string
+	mu   sync.Mutex
+	once map[string]func() string
 }
+
+var disks templates
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "esxid-image-*")
 	if err != nil {
 		panic(err)
 	}
-	templates.dir, templates.disks = dir, map[string]string{}
+	disks.dir, disks.once = dir, map[string]func() string{}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -73,17 +75,17 @@ func TestMain(m *testing.M) {
 // newDisk returns a new sparse disk, made with sgdisk and mkfs.fat.
 func newDisk(t testing.TB, size int64, parts []part) string {
 	t.Helper()
-	templates.Lock()
-	defer templates.Unlock()
+	disks.mu.Lock()
 	key := fmt.Sprint(size, parts)
-	template, ok := templates.disks[key]
+	template, ok := disks.once[key]
 	if !ok {
-		template = filepath.Join(templates.dir, fmt.Sprint(len(templates.disks)))
-		makeDisk(t, template, size, parts)
-		templates.disks[key] = template
+		path := filepath.Join(disks.dir, fmt.Sprint(len(disks.once)))
+		template = sync.OnceValue(func() string { makeDisk(t, path, size, parts); return path })
+		disks.once[key] = template
 	}
+	disks.mu.Unlock()
 	path := filepath.Join(t.TempDir(), "disk.raw")
-	if err := SaveRegion(t.Context(), template, 0, size, path); err != nil {
+	if err := SaveRegion(t.Context(), template(), 0, size, path); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -188,7 +188,7 @@ func (f *fat) readFile(e dirEntry, limit int64) ([]byte, error) {
 const (
 	maxTreeDepth = 8
 	maxTreeFiles = 4096
-	maxTreeBytes = 64 * mib
+	maxTreeBytes = 16 * mib
 )
 
 // tree is a directory with everything below it.

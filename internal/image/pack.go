@@ -149,10 +149,8 @@ func compress(ctx context.Context, f io.ReaderAt, s *survey, g *gzipWriter, o Pa
 		return err
 	}
 	for c := range ordered {
-		select {
-		case <-c.done:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := wait(ctx, c.done); err != nil {
+			return err
 		}
 		if c.err != nil {
 			return c.err
@@ -182,6 +180,15 @@ func send[T any](ctx context.Context, to chan<- T, v T) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// wait waits until done is closed, unless ctx ends first.
+func wait(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 // cut calls yield for every chunk with data until it returns false.

@@ -34,8 +34,8 @@ func (t Target) String() string {
 	return fmt.Sprintf("%s at offset %d", t.Path, t.Offset)
 }
 
-// maxPayload bounds what is put into an EFI system partition of 4 to 100 MiB.
-const maxPayload = 64 * mib
+// maxPayload is what can be read back. An EFI system partition has 4 to 100 MiB.
+const maxPayload = maxTreeBytes
 
 // WritePayload puts files into the FAT file system t, which has room for size
 // bytes, and leaves everything else in it alone. An older /curtin goes first, so

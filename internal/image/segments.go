@@ -68,10 +68,8 @@ func unpackSegments(ctx context.Context, f io.ReaderAt, size int64, progress fun
 
 	u := &unpacked{index: &index{f: f}}
 	for s := range ordered {
-		select {
-		case <-s.done:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := wait(ctx, s.done); err != nil {
+			return nil, err
 		}
 		if !s.ok || len(u.index.marks) > 1024+4*int(u.index.size/chunkSize) {
 			return nil, errOther // many tiny segments are not Pack's work and would cost memory
