@@ -42,35 +42,50 @@ func Locate(ctx context.Context, base, key, name string) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("%q is not a name like esxi/8.0", name)
 	}
-	var list []resource
-	if err := get(ctx, u.JoinPath("api/2.0/boot-resources/").String()+"?type=uploaded", key, &list); err != nil {
+	detail, err := Resource(ctx, base, key, name)
+	if err != nil {
 		return "", err
 	}
-	for _, r := range list {
-		if r.Name != name {
-			continue
-		}
-		if err := get(ctx, u.JoinPath("api/2.0/boot-resources", fmt.Sprint(r.ID)).String()+"/", key, &r); err != nil {
-			return "", err
-		}
-		newest, err := r.newestComplete()
-		if err != nil {
-			return "", err
-		}
-		for _, f := range newest.Files {
-			return u.ResolveReference(&url.URL{Path: "/images/"}).JoinPath(f.FilenameOnDisk, system, r.Architecture, release,
-				"uploaded", f.Filename).String(), nil
-		}
+	var r resource
+	if err := json.Unmarshal(detail, &r); err != nil {
+		return "", fmt.Errorf("cannot read MAAS's answer: %w", err)
 	}
-	return "", fmt.Errorf("MAAS has no boot resource %s", name)
+	newest, err := r.newestComplete()
+	if err != nil {
+		return "", err
+	}
+	for _, f := range newest.Files {
+		return u.ResolveReference(&url.URL{Path: "/images/"}).JoinPath(f.FilenameOnDisk, system, r.Architecture, release,
+			"uploaded", f.Filename).String(), nil
+	}
+	return "", fmt.Errorf("the newest set of %s in MAAS has no file", name)
 }
 
-// newestComplete is the set a deployment uses. Versions are dates with a
-// number, "20261122", "20261122.1".
+// Resource returns what MAAS's API tells of the boot resource of that name.
+func Resource(ctx context.Context, base, key, name string) (json.RawMessage, error) {
+	u, err := url.Parse(strings.TrimSuffix(base, "/"))
+	if err != nil {
+		return nil, err
+	}
+	var list []resource
+	if err := get(ctx, u.JoinPath("api/2.0/boot-resources/").String()+"?type=uploaded", key, &list); err != nil {
+		return nil, err
+	}
+	for _, r := range list {
+		if r.Name == name {
+			var detail json.RawMessage
+			err := get(ctx, u.JoinPath("api/2.0/boot-resources", fmt.Sprint(r.ID)).String()+"/", key, &detail)
+			return detail, err
+		}
+	}
+	return nil, fmt.Errorf("MAAS has no boot resource %s", name)
+}
+
+// newestComplete is the set a deployment uses.
 func (r resource) newestComplete() (set, error) {
 	var newest set
 	for _, s := range r.Sets {
-		if s.Complete && s.Version > newest.Version {
+		if s.Complete && newer(s.Version, newest.Version) {
 			newest = s
 		}
 	}
@@ -78,6 +93,17 @@ func (r resource) newestComplete() (set, error) {
 		return set{}, fmt.Errorf("MAAS has no complete image of %s", r.Name)
 	}
 	return newest, nil
+}
+
+// newer compares versions of sets: dates, from the second on with a number,
+// "20261122", "20261122.1".
+func newer(a, b string) bool {
+	dateA, numberA, _ := strings.Cut(a, ".")
+	dateB, numberB, _ := strings.Cut(b, ".")
+	if dateA != dateB {
+		return dateA > dateB
+	}
+	return len(numberA) > len(numberB) || len(numberA) == len(numberB) && numberA > numberB
 }
 
 // get fetches JSON with an OAuth 1.0 PLAINTEXT signature.

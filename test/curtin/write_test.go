@@ -145,6 +145,17 @@ func TestLocate(t *testing.T) {
 	}
 }
 
+func TestNewer(t *testing.T) {
+	order := []string{"", "20261121.3", "20261122", "20261122.1", "20261122.9", "20261122.10"}
+	for i := range order {
+		for j := range order {
+			if newer(order[i], order[j]) != (i > j) {
+				t.Errorf("newer(%q, %q) = %v", order[i], order[j], i <= j)
+			}
+		}
+	}
+}
+
 func upload(t *testing.T, base, key string, img publish.Image) {
 	t.Helper()
 	keyFile := filepath.Join(t.TempDir(), "key")
