@@ -82,6 +82,9 @@ func (h host) haveDevice(ctx context.Context) error {
 	if err != nil {
 		return fault.New(fault.Unavailable, "the kernel module nbd is loaded, but /dev/nbd0 is not there (%w): check its parameter nbds_max, and that /dev is the host's"+instead, err)
 	}
+	if parts, err := h.readNumber("sys/module/nbd/parameters/max_part"); err == nil && parts == 0 {
+		return fault.New(fault.Unavailable, "the kernel module nbd is loaded with max_part=0, which hides partitions: unload it, and remove that from /etc/modprobe.d"+instead)
+	}
 	names, err := h.devices()
 	if err != nil {
 		return fault.New(fault.Unavailable, "cannot list nbd devices: %w"+instead, err)
@@ -96,5 +99,5 @@ func (h host) haveDevice(ctx context.Context) error {
 		}
 		return f.Close()
 	}
-	return fault.New(fault.TryLater, "cannot use nbd devices: %w"+instead, h.allInUse(len(names)))
+	return fault.New(fault.TryLater, "cannot use nbd devices: %w"+instead, allInUse(len(names)))
 }

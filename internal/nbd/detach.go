@@ -20,13 +20,18 @@ func (d *Device) Detach() error {
 		return nil
 	}
 	err := d.flush()
+	return then(err, d.release())
+}
+
+// release undoes Attach.
+func (d *Device) release() error {
 	for _, f := range d.nodes {
 		f.Close()
 	}
 	d.nodes = nil
-	err = errors.Join(err, d.stop())
-	if d.host.free(d.name) || d.server == nil {
-		err = errors.Join(err, d.claim.remove())
+	err := d.stop()
+	if err == nil {
+		err = d.claim.remove()
 	} else {
 		d.claim.close()
 	}
@@ -38,9 +43,6 @@ func (d *Device) Detach() error {
 // that hangs must not hang Detach: the flush is given up then, and ends with an
 // error when the device is disconnected.
 func (d *Device) flush() error {
-	if d.server == nil {
-		return nil
-	}
 	if isClosed(d.server.Done()) {
 		return fmt.Errorf("qemu-nbd ended while %s was in use: %s", d.Path, d.server.Stderr())
 	}
@@ -66,33 +68,39 @@ func (d *Device) flush() error {
 	}
 }
 
-// stop disconnects the device and ends the server.
+// stop disconnects the device, ends the server and waits until the device is
+// free.
 func (d *Device) stop() error {
 	if d.server == nil {
 		return nil
 	}
+	defer d.end()
+	if !isClosed(d.server.Done()) {
+		d.disconnect()
+	}
+	_ = d.server.Wait() // its end was asked for, or flush has told of it
+	return d.host.awaitFree(context.Background(), d.name)
+}
+
+// disconnect has the kernel end the connection, upon which the server ends. If
+// that fails, the server is ended, and the kernel notices.
+func (d *Device) disconnect() {
 	ctx, cancel := context.WithTimeout(context.Background(), disconnectLimit)
 	defer cancel()
-	var err error
-	if !isClosed(d.server.Done()) {
-		err = d.host.disconnect(ctx, d.name)
-		select {
-		case <-d.server.Done():
-		case <-ctx.Done():
-			d.server.Kill()
-		}
+	if err := d.host.disconnect(ctx, d.name); err != nil {
+		d.end()
 	}
-	_ = d.server.Wait() // its end was asked for
-	return errors.Join(err, d.host.awaitFree(ctx, d.name))
+	select {
+	case <-d.server.Done():
+	case <-ctx.Done():
+		d.end()
+	}
 }
 
 // disconnect makes the kernel end the connection of a device.
 func (h host) disconnect(ctx context.Context, name string) error {
 	_, err := command.Output(ctx, "qemu-nbd", "--disconnect", h.node(name))
-	if err != nil {
-		return fmt.Errorf("cannot disconnect %s: %w", h.node(name), err)
-	}
-	return nil
+	return err
 }
 
 // awaitFree waits until the kernel has let go of a device.
@@ -102,6 +110,14 @@ func (h host) awaitFree(ctx context.Context, name string) error {
 		return fault.New(fault.TryLater, "%s is still in use (%w): when nothing uses it any more, run: qemu-nbd --disconnect %[1]s", h.node(name), err)
 	}
 	return nil
+}
+
+// then adds the error of cleaning up, if any, to the one before it.
+func then(err, cleanup error) error {
+	if err == nil || cleanup == nil {
+		return errors.Join(err, cleanup)
+	}
+	return fmt.Errorf("%w; %w", err, cleanup)
 }
 
 func isClosed(done <-chan struct{}) bool {

@@ -91,14 +91,14 @@ func (h host) isThread(task, pid int) bool {
 	return task > 0 && err == nil
 }
 
-// commandLine returns the arguments of the process that a thread belongs to. ok
-// is false if there is no such thread.
-func (h host) commandLine(task int) (args []string, ok bool) {
+// commandLine returns the arguments of the process that a thread belongs to, none
+// if there is no such thread.
+func (h host) commandLine(task int) []string {
 	text, err := os.ReadFile(h.path("proc", strconv.Itoa(task), "cmdline"))
 	if err != nil {
-		return nil, false
+		return nil
 	}
-	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00"), true
+	return strings.Split(string(text), "\x00")
 }
 
 // hasPartition tells whether the kernel knows a partition and its node is there.
@@ -111,8 +111,8 @@ func (h host) hasPartition(device, partition string) bool {
 	return err == nil
 }
 
-// allInUse is the error for a host without a free device.
-func (h host) allInUse(n int) error {
+// allInUse is the error for a host without a free device among n.
+func allInUse(n int) error {
 	if n == 0 {
 		return errors.New("the kernel has no nbd devices")
 	}

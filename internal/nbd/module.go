@@ -104,5 +104,5 @@ func (h host) noModule() error {
 	if _, err := os.Stat(h.path("lib/modules", release)); err != nil {
 		return fault.New(fault.Unavailable, "the modules of the running kernel %s are not installed: reboot if the kernel was upgraded"+instead, release)
 	}
-	return fault.New(fault.Unavailable, "the kernel %s has no module nbd: install linux-image-amd64 (Debian, which a cloud kernel does not replace) or linux-modules-extra-%[1]s (Ubuntu)"+instead, release)
+	return fault.New(fault.Unavailable, "the kernel %s comes without the module nbd: install linux-modules-extra-%[1]s (Ubuntu), or run the kernel of linux-image-amd64 (Debian)"+instead, release)
 }

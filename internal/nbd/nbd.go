@@ -23,7 +23,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -59,8 +58,9 @@ type Device struct {
 	host   host
 	name   string // "nbd0"
 	claim  *claim
-	server *command.Process // qemu-nbd
-	nodes  []*os.File       // open while attached: the device, then the partitions handed out
+	server *command.Process   // qemu-nbd; nil if it could not be started
+	end    context.CancelFunc // ends the server
+	nodes  []*os.File         // open while attached: the device, then the partitions handed out
 }
 
 // Attach connects the raw image disk with a free device. The image is opened
@@ -77,7 +77,8 @@ func (h host) attach(ctx context.Context, disk string, o Options) (*Device, erro
 		return nil, fmt.Errorf("cannot attach the disk: %w", err)
 	}
 	defer image.Close()
-	if err := os.MkdirAll(o.LockDir, 0o750); err != nil {
+	lockDir, err := makeLockDir(o.LockDir)
+	if err != nil {
 		return nil, fmt.Errorf("cannot attach %s: %w", disk, err)
 	}
 	names, err := h.devices()
@@ -85,7 +86,7 @@ func (h host) attach(ctx context.Context, disk string, o Options) (*Device, erro
 		return nil, fmt.Errorf("cannot attach %s: %w", disk, err)
 	}
 	for _, name := range names {
-		d, err := h.attachTo(ctx, name, image, size, o.LockDir)
+		d, err := h.attachTo(ctx, name, image, size, lockDir)
 		switch {
 		case err == nil:
 			return d, nil
@@ -93,7 +94,15 @@ func (h host) attach(ctx context.Context, disk string, o Options) (*Device, erro
 			return nil, fmt.Errorf("cannot attach %s to %s: %w", disk, h.node(name), err)
 		}
 	}
-	return nil, fault.New(fault.TryLater, "cannot attach %s: %w", disk, h.allInUse(len(names)))
+	return nil, fault.New(fault.TryLater, "cannot attach %s: %w", disk, allInUse(len(names)))
+}
+
+func makeLockDir(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return dir, os.MkdirAll(dir, 0o750)
 }
 
 // errInUse means that somebody else has the device.
@@ -114,7 +123,7 @@ func (h host) attachTo(ctx context.Context, name string, image *os.File, size in
 	}
 	d := &Device{Path: h.node(name), host: h, name: name, claim: c}
 	if err := d.connect(ctx, image, size); err != nil {
-		return nil, errors.Join(err, d.Detach())
+		return nil, then(err, d.release())
 	}
 	return d, nil
 }
@@ -141,48 +150,52 @@ func openImage(path string) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-// serverArgs are qemu-nbd's arguments. They also identify a leftover server, so
-// they name the image, which itself arrives open as file descriptor 3.
+// identity are the arguments of qemu-nbd by which a leftover server is known.
+// They must not change between versions.
+func identity(node, disk string) []string {
+	return []string{"--connect=" + node, "--description=esxid " + disk}
+}
+
+// serverArgs are qemu-nbd's arguments. The image itself arrives open as file
+// descriptor 3.
 //
-// --verbose keeps qemu-nbd in the foreground. Without discard and zero
-// detection, zeros that are written stay data in the file.
-func serverArgs(node, disk string) []string {
-	return []string{
-		"--connect=" + node, "--verbose", "--description=" + disk,
-		"--format=raw", "--discard=ignore", "--detect-zeroes=off", "--cache=writeback",
-		"/proc/self/fd/3",
-	}
+// --verbose keeps qemu-nbd in the foreground. Its socket, of which the kernel
+// gets the other end, would be in /var/lock. Without discard and zero detection,
+// zeros that are written stay data in the file.
+func serverArgs(node, disk, socket string) []string {
+	return append(identity(node, disk), "--verbose", "--socket="+socket,
+		"--format=raw", "--discard=ignore", "--detect-zeroes=off", "--cache=writeback", "/proc/self/fd/3")
 }
 
 // connect starts qemu-nbd and waits until the kernel serves the device.
 func (d *Device) connect(ctx context.Context, image *os.File, size int64) error {
-	r := record{Disk: image.Name(), PID: os.Getpid()}
-	if err := d.claim.write(r); err != nil {
+	if err := d.claim.write(record{Disk: image.Name(), PID: os.Getpid()}); err != nil {
 		return err
 	}
 	if err := d.lockNode(ctx); err != nil {
 		return err
 	}
 	// Not ctx itself: Detach has to flush before the server may go.
-	server, err := command.Start(context.WithoutCancel(ctx), command.Cmd{
-		Name: "qemu-nbd", Args: serverArgs(d.Path, r.Disk), ExtraFiles: []*os.File{image}, Stdout: io.Discard,
+	serverCtx, end := context.WithCancel(context.WithoutCancel(ctx))
+	d.end = end
+	server, err := command.Start(serverCtx, command.Cmd{
+		Name: "qemu-nbd", Args: serverArgs(d.Path, image.Name(), d.claim.socket()),
+		ExtraFiles: []*os.File{image},
 	})
 	if err != nil {
 		return err
 	}
 	d.server = server
 	err = poll(ctx, connectLimit, server.Done(), func() bool {
-		task := d.host.server(d.name)
-		return d.host.isThread(task, server.Pid()) && d.host.sectors(d.name) == size/sectorSize
+		return d.host.isThread(d.host.server(d.name), server.Pid()) && d.host.sectors(d.name) == size/sectorSize
 	})
-	switch {
-	case errors.Is(err, errGone):
+	if errors.Is(err, errGone) {
 		return d.refused()
-	case err != nil:
-		return fmt.Errorf("the device did not appear: %w", err)
 	}
-	r.Server = d.host.server(d.name)
-	return d.claim.write(r)
+	if err != nil {
+		return fmt.Errorf("qemu-nbd does not connect it: %w", err)
+	}
+	return nil
 }
 
 // refused says why qemu-nbd ended at once.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,9 +15,8 @@ import (
 // record is what a file "nbd0.json" in the lock directory says about the device
 // /dev/nbd0 while esxid uses it.
 type record struct {
-	Disk   string `json:"disk"`             // the image, an absolute path
-	PID    int    `json:"pid"`              // of esxid, for a person who looks
-	Server int    `json:"server,omitempty"` // the thread that serves the device, once it is connected
+	Disk string `json:"disk"` // the image, an absolute path
+	PID  int    `json:"pid"`  // of esxid, for a person who looks
 }
 
 const recordSuffix = ".json"
@@ -82,18 +82,17 @@ func samePlainFile(f *os.File, path string) error {
 	return err
 }
 
-// write replaces the record. It is one write, so that a killed process leaves
-// the old text or the new one.
+// write replaces the record.
 func (c *claim) write(r record) error {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	text = append(text, '\n')
-	if _, err := c.file.WriteAt(text, 0); err != nil {
+	if err := c.file.Truncate(0); err != nil {
 		return err
 	}
-	return c.file.Truncate(int64(len(text)))
+	_, err = c.file.WriteAt(append(text, '\n'), 0)
+	return err
 }
 
 // read returns the record; ok is false if it says nothing useful.
@@ -106,11 +105,16 @@ func (c *claim) read() (r record, ok bool) {
 	return r, err == nil && r.Disk != ""
 }
 
+// socket is the path of the server's socket, which is in use for a moment.
+func (c *claim) socket() string { return strings.TrimSuffix(c.path, recordSuffix) + ".sock" }
+
 // remove gives up the claim; the device is free.
 func (c *claim) remove() error {
 	defer c.close()
-	if err := os.Remove(c.path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	for _, path := range []string{c.socket(), c.path} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func (h host) recover(ctx context.Context, lockDir string) error {
 }
 
 func (h host) recoverDevice(ctx context.Context, name, path string) error {
-	c, err := openClaim(path, os.O_RDWR)
+	c, err := openClaim(path, os.O_RDONLY)
 	if errors.Is(err, errInUse) || errors.Is(err, os.ErrNotExist) {
 		return nil // its owner lives, or has just removed it
 	}
@@ -48,11 +48,11 @@ func (h host) recoverDevice(ctx context.Context, name, path string) error {
 		return err
 	}
 	if r, ok := c.read(); ok && h.isOurs(name, r) {
-		err := h.disconnect(ctx, name)
-		if err == nil {
-			err = h.awaitFree(ctx, name)
+		if err := h.disconnect(ctx, name); err != nil {
+			c.close()
+			return fmt.Errorf("%w: run as root: qemu-nbd --disconnect %s", err, h.node(name))
 		}
-		if err != nil {
+		if err := h.awaitFree(ctx, name); err != nil {
 			c.close()
 			return err
 		}
@@ -60,19 +60,15 @@ func (h host) recoverDevice(ctx context.Context, name, path string) error {
 	return c.remove()
 }
 
-// isOurs tells whether a device is still connected to what the record says. A
-// living server proves it by its arguments, which name the device and the
-// image. The device of a dead server, which some program still has open, can
-// only be known by the server's number.
+// isOurs tells whether a device is still served by what the record's owner
+// started. The server proves it by its arguments, which name the device and the
+// image. A dead server needs no help: the kernel has freed its device.
 func (h host) isOurs(name string, r record) bool {
-	server := h.server(name)
-	if server == 0 {
-		return false
+	args := h.commandLine(h.server(name))
+	for _, arg := range identity(h.node(name), r.Disk) {
+		if !slices.Contains(args, arg) {
+			return false
+		}
 	}
-	line, alive := h.commandLine(server)
-	if !alive {
-		return server == r.Server
-	}
-	want := serverArgs(h.node(name), r.Disk)
-	return len(line) > len(want) && slices.Equal(line[len(line)-len(want):], want)
+	return true
 }

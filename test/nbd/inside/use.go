@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/image"
+	"github.com/esxid/esxid/internal/nbd"
+)
+
+var options = nbd.Options{LockDir: lockDir}
+
+// available: root may attach, somebody else is told why not.
+func available(ctx context.Context, _ string) error {
+	if err := nbd.Available(ctx); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", "available")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, _ := cmd.Output()
+	if !bytes.Contains(out, []byte("CAP_SYS_ADMIN")) || cmd.ProcessState.ExitCode() != 1 {
+		return fmt.Errorf("as nobody: %q", out)
+	}
+	return nil
+}
+
+// payloadIsByteEqual: writing through the kernel and writing into the file give
+// the same disk.
+func payloadIsByteEqual(ctx context.Context, dir string) error {
+	direct, attached := filepath.Join(dir, "direct.raw"), filepath.Join(dir, "attached.raw")
+	if err := newDisk(ctx, direct); err != nil {
+		return err
+	}
+	before, err := os.ReadFile(direct)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(attached, before, 0o600); err != nil {
+		return err
+	}
+	files := []image.PayloadFile{
+		{Path: "curtin/curtin-hooks", Data: bytes.Repeat([]byte("#!/usr/bin/python3\n"), 2000)},
+		{Path: "curtin/esxid/agent.py", Data: bytes.Repeat([]byte("# agent\n"), 5000)},
+	}
+	const size, minFree = espSectors * 512, 1 << 20
+	if err := image.WritePayload(ctx, image.Target{Path: direct, Offset: espStart * 512}, size, files, minFree); err != nil {
+		return err
+	}
+
+	d, err := nbd.Attach(ctx, attached, options)
+	if err != nil {
+		return err
+	}
+	err = func() error {
+		node, err := d.Node(ctx, 1)
+		if err != nil {
+			return err
+		}
+		return image.WritePayload(ctx, image.Target{Path: node}, size, files, minFree)
+	}()
+	if err := errors.Join(err, d.Detach()); err != nil {
+		return err
+	}
+
+	a, err := os.ReadFile(direct)
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(attached)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(a, before) || !bytes.Equal(a, b) {
+		return fmt.Errorf("written directly: changed %v; through nbd: changed %v; equal %v", !bytes.Equal(a, before), !bytes.Equal(b, before), bytes.Equal(a, b))
+	}
+	return nil
+}
+
+// devicesAreSharedOut: each user has a device of its own, udev is kept away, and
+// who finds none may try later.
+func devicesAreSharedOut(ctx context.Context, dir string) error {
+	var devices []*nbd.Device
+	defer func() {
+		for _, d := range devices {
+			d.Detach()
+		}
+	}()
+	for _, want := range []string{"/dev/nbd0", "/dev/nbd1"} {
+		disk := filepath.Join(dir, filepath.Base(want))
+		if err := newDisk(ctx, disk); err != nil {
+			return err
+		}
+		d, err := nbd.Attach(ctx, disk, options)
+		if err != nil {
+			return err
+		}
+		devices = append(devices, d)
+		if d.Path != want {
+			return fmt.Errorf("attached to %s, want %s", d.Path, want)
+		}
+		if err := isLocked(d.Path); err != nil {
+			return err
+		}
+	}
+	if _, err := nbd.Attach(ctx, filepath.Join(dir, "nbd0"), options); fault.ClassOf(err) != fault.TryLater {
+		return fmt.Errorf("the third: %w", err)
+	}
+	if err := nbd.Available(ctx); fault.ClassOf(err) != fault.TryLater {
+		return fmt.Errorf("available: %w", err)
+	}
+	if err := nbd.Recover(ctx, lockDir); err != nil {
+		return err
+	}
+	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	if node, err := devices[0].Node(short, 7); err == nil {
+		return fmt.Errorf("partition 7 is %s", node)
+	}
+	for _, d := range devices { // Recover has not touched them
+		if _, err := d.Node(ctx, 2); err != nil {
+			return err
+		}
+		if err := errors.Join(d.Detach(), d.Detach()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isLocked checks for the lock that udev respects.
+func isLocked(node string) error {
+	f, err := os.Open(node)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("locking %s: %w", node, err)
+	}
+	return nil
+}
+
+// cancelled: a context that ends leaves nothing attached, and Detach works after
+// its end.
+func cancelled(ctx context.Context, dir string) error {
+	disk := filepath.Join(dir, "disk.raw")
+	if err := newDisk(ctx, disk); err != nil {
+		return err
+	}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := nbd.Attach(ended, disk, options); !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("attach: %w", err)
+	}
+	if err := nothingLeft(); err != nil {
+		return err
+	}
+	later, cancel := context.WithCancel(ctx)
+	d, err := nbd.Attach(later, disk, options)
+	cancel()
+	if err != nil {
+		return err
+	}
+	return d.Detach()
+}
+
+// imageDiskFull: what does not fit on the disk that holds the image is an error
+// of Detach at the latest.
+func imageDiskFull(ctx context.Context, dir string) error {
+	small := filepath.Join(dir, "small")
+	if err := os.Mkdir(small, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=2m"); err != nil {
+		return err
+	}
+	defer unix.Unmount(small, 0)
+	disk := filepath.Join(small, "disk.raw")
+	if err := newDisk(ctx, disk); err != nil {
+		return err
+	}
+	d, err := nbd.Attach(ctx, disk, options)
+	if err != nil {
+		return err
+	}
+	node, err := d.Node(ctx, 2)
+	if err == nil {
+		err = os.WriteFile(node, bytes.Repeat([]byte("data"), 1<<20), 0)
+	}
+	if err != nil { // the page cache takes it
+		return errors.Join(err, d.Detach())
+	}
+	if err := d.Detach(); !errors.Is(err, unix.EIO) && !errors.Is(err, unix.ENOSPC) {
+		return fmt.Errorf("detach: %w", err)
+	}
+	return nil
+}
