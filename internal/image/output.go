@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/esxid/esxid/internal/durable"
+	"github.com/esxid/esxid/internal/fault"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,11 +25,17 @@ const writeback = 16 * mib
 
 // createOutput opens a file beside path. Its name is always the same, so that a
 // run after a killed one leaves nothing behind.
+//
+// The file that gets its name replaces what has it, so that must not be a
+// device: a shell's "> /dev/null" is not for root to imitate.
 func createOutput(path string, mode fs.FileMode) (*output, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fault.New(fault.CannotWrite, "cannot create %s: something that is not a regular file has that name", path)
+	}
 	part := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".part")
 	f, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, mode)
 	if err != nil {
-		return nil, fmt.Errorf("cannot create %s: %w", path, err)
+		return nil, fault.New(fault.CannotWrite, "cannot create %s: %w", path, err)
 	}
 	return &output{File: f, path: path}, nil
 }

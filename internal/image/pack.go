@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"runtime"
 	"sync"
@@ -57,6 +58,9 @@ func Pack(ctx context.Context, raw, out string, o PackOptions) (PackResult, erro
 	var r PackResult
 	// O_NONBLOCK: opening a FIFO must not wait.
 	f, err := os.OpenFile(raw, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, fault.New(fault.Input, "cannot pack %s: there is no such file", raw)
+	}
 	if err != nil {
 		return r, fmt.Errorf("cannot pack %s: %w", raw, err)
 	}

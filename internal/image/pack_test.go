@@ -230,12 +230,14 @@ func TestPackRefuses(t *testing.T) {
 		class          fault.Class
 		saying         string
 	}{
-		{"missing", dir + "/missing", dir + "/out", PackOptions{}, fault.Failed, "no such file"},
+		{"missing", dir + "/missing", dir + "/out", PackOptions{}, fault.Input, "no such file"},
 		{"directory", dir, dir + "/out", PackOptions{}, fault.Input, "not a regular file"},
 		{"FIFO", fifo, dir + "/out", PackOptions{}, fault.Input, "not a regular file"},
 		{"empty", newSparse(t, 0, nil), dir + "/out", PackOptions{}, fault.Input, "nothing was ever written"},
 		{"only a hole", newSparse(t, mib, nil), dir + "/out", PackOptions{}, fault.Input, "nothing was ever written"},
-		{"no directory for the output", good, dir + "/no/out", PackOptions{}, fault.Failed, "cannot create"},
+		{"no directory for the output", good, dir + "/no/out", PackOptions{}, fault.CannotWrite, "cannot create"},
+		{"FIFO as output", good, fifo, PackOptions{}, fault.CannotWrite, "not a regular file"},
+		{"directory as output", good, dir, PackOptions{}, fault.CannotWrite, "not a regular file"},
 		{"into itself", good, good, PackOptions{}, fault.Usage, "into itself"},
 		{"level 9", good, dir + "/out", PackOptions{Level: 9}, fault.Usage, "level"},
 	} {
