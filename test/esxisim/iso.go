@@ -74,7 +74,7 @@ func (r Release) writeTree(ctx context.Context, o Options, dir string) error {
 		}
 		files = append(files, m)
 	}
-	efi, err := r.efiBoot(ctx)
+	efi, err := r.efiBoot(ctx, filepath.Dir(dir))
 	if err != nil {
 		return err
 	}
@@ -96,6 +96,11 @@ func (r Release) writeTree(ctx context.Context, o Options, dir string) error {
 	}
 	for _, f := range files {
 		if err := writeFile(filepath.Join(dir, strings.ToUpper(f.Name)), f); err != nil {
+			return err
+		}
+	}
+	for _, d := range []string{"EFI/BOOT", "EFI", "UPGRADE", "."} {
+		if err := os.Chtimes(filepath.Join(dir, d), madeAt, madeAt); err != nil {
 			return err
 		}
 	}
@@ -182,33 +187,4 @@ func (r Release) initramfs(ctx context.Context, kernel *tinylinux.Kernel, o Opti
 		return nil, err
 	}
 	return b.Bytes(), nil
-}
-
-// efiBoot is EFIBOOT.IMG, the FAT image that UEFI firmware boots. Its loader
-// reads ISO 9660 and goes on from the CD's own files, like VMware's.
-func (r Release) efiBoot(ctx context.Context) ([]byte, error) {
-	dir, err := tinylinux.Package(ctx, "grub-efi-amd64-bin")
-	if err != nil {
-		return nil, err
-	}
-	grub, err := os.ReadFile(filepath.Join(dir, "usr/lib/grub/x86_64-efi/monolithic/gcdx64.efi"))
-	if err != nil {
-		return nil, err
-	}
-	config := fmt.Sprintf("search --file --set=root /%s\nlinux /k.b00 %s\ninitrd /%s\nboot\n", r.installerModule(), linuxOptions, r.installerModule())
-	image := make(memory, 8<<20)
-	err = WriteFAT(image, 0, FAT{Sectors: int64(len(image)) / Sector, Serial: 0x45535849}, []Module{
-		bytesModule("EFI/BOOT/BOOTX64.EFI", grub), bytesModule("EFI/BOOT/grub.cfg", []byte(config)),
-	})
-	return image, err
-}
-
-// memory is an io.WriterAt of a fixed size.
-type memory []byte
-
-func (m memory) WriteAt(b []byte, at int64) (int, error) {
-	if at < 0 || at+int64(len(b)) > int64(len(m)) {
-		return 0, io.ErrShortWrite
-	}
-	return copy(m[at:], b), nil
 }

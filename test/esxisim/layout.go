@@ -108,7 +108,7 @@ func (r Release) layout7(diskSize, lastUsable int64, o LayoutOptions) ([]Partiti
 	case diskSize < 33e9:
 		bank = 1 << 30
 	}
-	parts := []Partition{{1, TypeESP, 64, 204863, 0}}
+	parts := []Partition{{1, TypeESP, 64, 204863, legacyBootable}}
 	next := int64(204863 + 1 + 4032) // 208896
 	add := func(number int, kind GUID, sectors int64) {
 		p := Partition{Number: number, Type: kind, First: next, Last: next + sectors - 1}

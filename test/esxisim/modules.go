@@ -97,18 +97,23 @@ var heavy = map[string]int64{
 	"s.v00": 24, "sb.v00": 8, "vim.v00": 8, "vsan.v00": 8, "vsanmgmt.v00": 4, "tools.t00": 16, "imgpayld.tgz": 16, "esx_ui.v00": 4, "crx.v00": 4,
 }
 
+// placeholders are almost empty on the ISO.
+var placeholders = map[string]bool{"jumpstrt.gz": true, "useropts.gz": true, "features.gz": true}
+
 // Modules returns all files that the ISO's boot.cfg loads, with contents that
 // look random but are the same for the same release.
 func (r Release) Modules() []Module {
 	names := append([]string{r.InstallerKernel()}, r.installerModules()...)
 	var weights int64
 	for _, name := range names {
-		weights += max(1, heavy[name])
+		if !placeholders[name] {
+			weights += max(1, heavy[name])
+		}
 	}
 	unit := int64(r.PayloadMiB) << 20 / weights
 	modules := make([]Module, 0, len(names))
 	for _, name := range names {
-		if name == "jumpstrt.gz" || name == "useropts.gz" || name == "features.gz" {
+		if placeholders[name] {
 			modules = append(modules, bytesModule(name, emptyGzip()))
 			continue
 		}
@@ -131,7 +136,7 @@ func bytesModule(name string, data []byte) Module {
 	}}
 }
 
-// emptyGzip is what the three placeholders for run-time options hold.
+// emptyGzip is what the placeholders hold.
 func emptyGzip() []byte {
 	var b bytes.Buffer
 	if err := gzip.NewWriter(&b).Close(); err != nil {

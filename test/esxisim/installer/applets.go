@@ -7,16 +7,13 @@ import (
 	"strings"
 
 	"github.com/esxid/esxid/test/esxisim/weasel"
-	"golang.org/x/sys/unix"
 )
 
 // applets are ESXi's programs that scripts of a kickstart may call. busybox has
-// the rest.
+// the rest; its poweroff and reboot act with -f only, because the init that
+// they would ask otherwise does not listen.
 var applets = map[string]func(args []string) int{
 	"vsish":    vsish,
-	"poweroff": func(args []string) int { return stop(args, unix.LINUX_REBOOT_CMD_POWER_OFF) },
-	"halt":     func(args []string) int { return stop(args, unix.LINUX_REBOOT_CMD_HALT) },
-	"reboot":   func(args []string) int { return stop(args, unix.LINUX_REBOOT_CMD_RESTART) },
 	"esxcli":   esxcli,
 	"localcli": esxcli,
 }
@@ -34,24 +31,6 @@ func vsish(args []string) int {
 	}
 	log.Printf("%s", strings.Join(args[3:], " "))
 	return 0
-}
-
-// stop acts at once with -f. Without it, it asks an init that the installer
-// does not have, and nothing happens.
-func stop(args []string, how int) int {
-	if !slices.Contains(args, "-f") {
-		return 0
-	}
-	for _, bank := range weasel.Banks {
-		// Writable FAT volumes are marked as such while they are mounted. There
-		// are none yet in %pre.
-		_ = unix.Mount("", bank, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
-	}
-	unix.Sync()
-	if err := unix.Reboot(how); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-	}
-	return 1
 }
 
 // esxcli needs a hostd, which does not run in the installer: shutting down

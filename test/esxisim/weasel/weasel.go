@@ -270,25 +270,41 @@ func rootHash(plan Plan) (string, error) {
 	return strings.TrimSpace(string(hash)), nil
 }
 
-// Banks are where %post finds the new boot banks, partitions 5 and 6.
-var Banks = [...]string{"/vmfs/volumes/BOOTBANK1", "/vmfs/volumes/BOOTBANK2"}
+// banks are where %post finds the new boot banks, partitions 5 and 6.
+var banks = [...]string{"/vmfs/volumes/BOOTBANK1", "/vmfs/volumes/BOOTBANK2"}
 
 func mountBanks(disk Disk) error {
 	partition := "/dev/" + disk.Node
 	if strings.HasPrefix(disk.Node, "nvme") {
 		partition += "p"
 	}
-	for i, dir := range Banks {
-		if err := pid1.Mount("vfat", partition+strconv.Itoa(5+i), dir, 0, ""); err != nil {
+	for i, dir := range banks {
+		device := partition + strconv.Itoa(5+i)
+		if err := pid1.Mount("vfat", device, dir, 0, ""); err != nil {
+			return err
+		}
+		if err := clearDirty(device); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// clearDirty takes away the mark that Linux sets in the boot sector of a FAT
+// volume while it is mounted: %post may well switch the machine off.
+func clearDirty(device string) error {
+	const state = 37 // Microsoft FAT specification 1.03, BS_Reserved1
+	file, err := os.OpenFile(device, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteAt([]byte{0}, state)
+	return errors.Join(err, file.Close())
+}
+
 func unmountBanks() error {
 	var errs []error
-	for _, dir := range Banks {
+	for _, dir := range banks {
 		errs = append(errs, unix.Unmount(dir, 0))
 	}
 	return errors.Join(errs...)
