@@ -13,10 +13,11 @@ import (
 
 	"github.com/esxid/esxid/internal/build"
 	"github.com/esxid/esxid/internal/config"
-	"github.com/esxid/esxid/internal/daemon"
 	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/iso"
 	"github.com/esxid/esxid/internal/kickstart"
 	"github.com/esxid/esxid/internal/nbd"
+	"github.com/esxid/esxid/internal/publish"
 	"github.com/esxid/esxid/internal/vm"
 )
 
@@ -82,21 +83,59 @@ func runBuild(ctx context.Context, o buildOptions, isoPath string, stdout, stder
 	defer func() { events.Close() }()
 
 	if o.plan {
-		plan, _, err := planBuild(ctx, cfg, o, isoPath, nil, events, nil)
-		if err != nil {
-			return err
-		}
-		events.Close()
-		return writeJSON(stdout, plan)
+		return printPlan(ctx, cfg, o, isoPath, events, stdout)
 	}
-	// Nothing is worth doing on a host that cannot start the virtual machine.
+	result, err := buildImage(ctx, cfg, o, isoPath, events)
+	events.Close()
+	if result == nil {
+		return err
+	}
+	if o.asJSON {
+		return errors.Join(err, json.NewEncoder(stdout).Encode(result))
+	}
+	_, printErr := fmt.Fprintln(stdout, result.Image)
+	return errors.Join(err, printErr)
+}
+
+func printPlan(ctx context.Context, cfg *config.Config, o buildOptions, isoPath string, events *printer, stdout io.Writer) error {
+	info, warnings, err := identify(ctx, isoPath, nil)
+	if err != nil {
+		return err
+	}
+	plan, _, err := planBuild(cfg, o, info, warnings, nil, events)
+	if err != nil {
+		return err
+	}
+	events.Close()
+	return writeJSON(stdout, plan)
+}
+
+// buildImage does the whole way. If only the publication failed there is a
+// result beside the error.
+func buildImage(ctx context.Context, cfg *config.Config, o buildOptions, isoPath string, events *printer) (*buildResult, error) {
+	// Nothing is worth doing on a host that cannot start the virtual machine, or
+	// for a target that will not take the image.
 	accel, err := resolveAccel(ctx, cfg, events)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var targets []publish.Publisher
+	if o.publish {
+		if targets, err = checkTargets(ctx, cfg, events); err != nil {
+			return nil, err
+		}
+	}
+	identified := stepReporter(events, stepIdentify)
+	identified.started()
+	info, warnings, err := identify(ctx, isoPath, identified.progress)
+	identified.ended(err)
+	if err != nil {
+		return nil, err
+	}
+	times := []stepResult{{stepIdentify, time.Since(identified.begun).Seconds()}}
 	w, err := openWork(o.output)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer w.close()
 	if err := nbd.Recover(ctx, cfg.RuntimeDir); err != nil {
@@ -104,22 +143,18 @@ func runBuild(ctx context.Context, o buildOptions, isoPath string, stdout, stder
 	}
 	secret, err := w.store.Secret()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	identified := stepReporter(events, stepIdentify)
-	identified.started()
-	plan, src, err := planBuild(ctx, cfg, o, isoPath, secret, events, identified.progress)
-	identified.ended(err)
+	plan, src, err := planBuild(cfg, o, info, warnings, secret, events)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	times := []stepResult{{stepIdentify, time.Since(identified.begun).Seconds()}}
 	b, err := w.build(plan, src, isoPath)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r := &build.Runner{
-		Config: cfg, Store: w.store, Version: version,
+		Config: cfg, Store: w.store, Version: version, Targets: targets,
 		ResolveAccel: func(context.Context) (string, error) { return accel, nil },
 		Report: func(e build.Event) {
 			if e.State == build.EventDone {
@@ -129,25 +164,16 @@ func runBuild(ctx context.Context, o buildOptions, isoPath string, stdout, stder
 		},
 	}
 	if err := r.Make(ctx, b); err != nil {
-		return w.failed(ctx, b, err)
+		return nil, w.failed(ctx, b, err)
 	}
-	image := filepath.Join(w.store.ImageDir(plan), build.ImageName(plan))
-	var published error
 	if o.publish {
-		if r.Targets, published = daemon.Targets(cfg); published == nil {
-			published = r.Publish(ctx, b)
-		}
+		err = r.Publish(ctx, b)
 	}
-	events.Close()
-	if o.asJSON {
-		err = json.NewEncoder(stdout).Encode(buildResult{
-			Image: image, Manifest: filepath.Join(filepath.Dir(image), build.ManifestName),
-			Name: plan.Name, SHA256: b.Image.SHA256, Steps: times,
-		})
-	} else {
-		_, err = fmt.Fprintln(stdout, image)
-	}
-	return errors.Join(published, err)
+	dir := w.store.ImageDir(plan)
+	return &buildResult{
+		Image: filepath.Join(dir, build.ImageName(plan)), Manifest: filepath.Join(dir, build.ManifestName),
+		Name: plan.Name, SHA256: b.Image.SHA256, Steps: times,
+	}, err
 }
 
 // newBuildPrinter prints events where they do not mix with the result.
@@ -158,17 +184,15 @@ func newBuildPrinter(stdout, stderr io.Writer, asJSON bool) *printer {
 	return newPrinter(stderr, printModeFor(stderr, false))
 }
 
-// planBuild identifies the ISO, reads and checks the kickstart, and plans.
-func planBuild(ctx context.Context, cfg *config.Config, o buildOptions, isoPath string, secret []byte, events *printer, progress func(done, total int64)) (build.Plan, kickstart.Source, error) {
-	var src kickstart.Source
-	info, warnings, err := identify(ctx, isoPath, progress)
-	if err != nil {
-		return build.Plan{}, src, err
-	}
+// planBuild reads and checks the kickstart, and plans. With a secret of nil the
+// plan is only good to be looked at.
+func planBuild(cfg *config.Config, o buildOptions, info iso.Info, warnings []string, secret []byte, events *printer) (build.Plan, kickstart.Source, error) {
 	for _, w := range warnings {
 		events.Note("warning: " + w)
 	}
 	v := kickstart.Version{Number: info.Version, Build: info.Build}
+	var src kickstart.Source
+	var err error
 	if o.kickstart != "" {
 		src, err = kickstart.Read(o.kickstart)
 	} else {
@@ -177,14 +201,52 @@ func planBuild(ctx context.Context, cfg *config.Config, o buildOptions, isoPath 
 	if err != nil {
 		return build.Plan{}, src, err
 	}
-	for _, f := range kickstart.Lint(src, v) {
-		events.Note(f.String())
+	if err := checkKickstart(src, v, events); err != nil {
+		return build.Plan{}, src, err
 	}
 	plan, err := build.NewPlan(cfg, info, src, secret)
 	for _, note := range plan.Notes {
 		events.Note("warning: " + note)
 	}
 	return plan, src, err
+}
+
+// checkKickstart shows what lint finds, mere notes left out, and refuses a
+// kickstart with errors.
+func checkKickstart(src kickstart.Source, v kickstart.Version, events *printer) error {
+	failed := 0
+	for _, f := range kickstart.Lint(src, v) {
+		if f.Level == kickstart.Note {
+			continue
+		}
+		events.Note(f.String())
+		if f.Level == kickstart.Error {
+			failed++
+		}
+	}
+	if failed == 0 {
+		return nil
+	}
+	return fault.New(fault.Input, "cannot use the kickstart %s: errors found in it: %d", src.Layers[0].Path, failed)
+}
+
+// checkTargets finds out whether the targets would take an image. What may be
+// better by the time there is one is only warned about.
+func checkTargets(ctx context.Context, cfg *config.Config, events *printer) ([]publish.Publisher, error) {
+	targets, err := selectTargets(cfg, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range targets {
+		switch err := t.Check(ctx); {
+		case err == nil:
+		case fault.ClassOf(err) == fault.NotPermitted:
+			return nil, fmt.Errorf("cannot publish to %s: %w", t.Name(), err)
+		default:
+			events.Note(fmt.Sprintf("warning: target %s: %v", t.Name(), err))
+		}
+	}
+	return targets, nil
 }
 
 // resolveAccel finds out how to run the virtual machine before anything is made.

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/esxid/esxid/internal/build"
-	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/iso"
 )
 
@@ -56,11 +55,7 @@ func newInspectCommand() *cobra.Command {
 
 // identify reads everything there is to know about an ISO, its hash included.
 func identify(ctx context.Context, path string, progress func(done, total int64)) (iso.Info, []string, error) {
-	path, err := resolve(path)
-	if err != nil {
-		return iso.Info{}, nil, err
-	}
-	img, err := iso.Open(path)
+	img, err := iso.Open(resolve(path))
 	if err != nil {
 		return iso.Info{}, nil, err
 	}
@@ -76,11 +71,11 @@ func identify(ctx context.Context, path string, progress func(done, total int64)
 }
 
 // resolve follows symbolic links: here somebody typed the name, unlike in the
-// drop directory, where a link is refused.
-func resolve(path string) (string, error) {
-	real, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", fault.New(fault.Input, "cannot open %s: %w", path, err)
+// drop directory, where a link is refused. What cannot be followed is left for
+// iso.Open to refuse.
+func resolve(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
 	}
-	return real, nil
+	return path
 }

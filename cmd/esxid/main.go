@@ -37,11 +37,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	if !errors.Is(err, errReported) {
-		fmt.Fprintln(stderr, "esxid: "+printable(err.Error()))
-	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		fmt.Fprintln(stderr, "esxid: interrupted")
 		return exitInterrupted
+	}
+	if !errors.Is(err, errReported) {
+		// Several errors in one, say of several targets, have a line each.
+		fmt.Fprintln(stderr, "esxid: "+strings.ReplaceAll(printable(err.Error()), "\n", "\nesxid: "))
 	}
 	return int(fault.ClassOf(err))
 }
@@ -82,13 +84,24 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 		Short: "Turn VMware ESXi installer ISOs into images MAAS can deploy",
 		Long: "esxid turns VMware ESXi installer ISOs into images MAAS can deploy.\n\n" +
 			"As a service it watches a directory for ISOs (esxid run); esxid build does the\nsame once, in the foreground, for one ISO.\n\n" + exitCodes,
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+
+		SuggestionsMinimumDistance: 2,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
 	}
+	root.SetVersionTemplate("esxid {{.Version}}\n")
+	root.CompletionOptions.DisableDefaultCmd = true // ours refuses an unknown shell
+	root.SetHelpCommand(newHelpCommand())
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -97,8 +110,34 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(
 		newRunCommand(), newBuildCommand(), newInspectCommand(), newLintCommand(),
 		newPackCommand(), newVerifyCommand(), newPublishCommand(), newVersionCommand(),
+		newCompletionCommand(),
 	)
 	return root
+}
+
+// unknownCommand is the error of a command that root does not have.
+func unknownCommand(root *cobra.Command, name string) error {
+	hint := ""
+	if like := root.SuggestionsFor(name); len(like) > 0 {
+		hint = ", did you mean " + strings.Join(like, " or ") + "?"
+	}
+	return fault.New(fault.Usage, "there is no command %q%s (see: esxid --help)", name, hint)
+}
+
+// newHelpCommand is cobra's, but a command that does not exist is an error.
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Show what a command does",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			root := cmd.Root()
+			about, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return unknownCommand(root, strings.Join(args, " "))
+			}
+			return about.Help()
+		},
+	}
 }
 
 // exactly is cobra.ExactArgs with our exit code and words.

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/daemon"
 	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/publish"
@@ -29,24 +33,16 @@ func newPublishCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			targets, err := daemon.Targets(cfg)
+			targets, err := selectTargets(cfg, only)
 			if err != nil {
 				return err
 			}
 			events := newPrinter(cmd.ErrOrStderr(), printModeFor(cmd.ErrOrStderr(), false))
 			defer func() { events.Close() }()
-			results := []publish.Result{}
+			var results []publish.Result
 			var errs []error
-			found := false
 			for _, t := range targets {
-				if only != "" && t.Name() != only {
-					continue
-				}
-				found = true
-				report := stepReporter(events, "publish to "+t.Name())
-				report.started()
-				r, err := build.PublishTo(cmd.Context(), t, m.PublishImage(args[0]), report.progress)
-				report.ended(err)
+				r, err := publishTo(cmd.Context(), t, m.PublishImage(args[0]), stepReporter(events, "publish to "+t.Name()))
 				if err != nil {
 					errs = append(errs, err)
 					continue
@@ -54,17 +50,7 @@ func newPublishCommand() *cobra.Command {
 				results = append(results, r)
 			}
 			events.Close()
-			if !found {
-				return noTarget(only)
-			}
-			if asJSON {
-				errs = append(errs, writeJSON(cmd.OutOrStdout(), results))
-			} else {
-				for _, r := range results {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s: %s %s\n", r.Target, r.Action, printable(r.Location))
-				}
-			}
-			return errors.Join(errs...)
+			return errors.Join(build.Worst(errs), writeResults(cmd.OutOrStdout(), results, asJSON))
 		},
 	}
 	cmd.Flags().StringVar(&configPath, "config", "", "configuration file (default /etc/esxid/esxid.toml)")
@@ -73,9 +59,52 @@ func newPublishCommand() *cobra.Command {
 	return cmd
 }
 
-func noTarget(only string) error {
-	if only != "" {
-		return fault.New(fault.Usage, "the configuration has no target %q", only)
+// publishTo publishes to one target. Publishing is patient with a target that
+// does not answer, for the sake of a MAAS that restarts; whoever waits at a
+// terminal for one that is not there at all is told at once.
+func publishTo(ctx context.Context, t publish.Publisher, img publish.Image, report *reporter) (publish.Result, error) {
+	report.started()
+	var r publish.Result
+	err := t.Check(ctx)
+	if fault.ClassOf(err) == fault.Unavailable {
+		err = fmt.Errorf("cannot publish %s to %s: %w", img.Name, t.Name(), err)
+	} else {
+		r, err = build.PublishTo(ctx, t, img, report.progress)
 	}
-	return fault.New(fault.Config, "the configuration has no [[target]] to publish to: see config.example.toml")
+	report.ended(err)
+	return r, err
+}
+
+// writeResults prints what was published, if anything was.
+func writeResults(w io.Writer, results []publish.Result, asJSON bool) error {
+	if len(results) == 0 {
+		return nil
+	}
+	if asJSON {
+		return writeJSON(w, results)
+	}
+	for _, r := range results {
+		if _, err := fmt.Fprintf(w, "%s: %s %s\n", r.Target, r.Action, printable(r.Location)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// selectTargets returns the configured targets, or only the one of that name.
+func selectTargets(cfg *config.Config, only string) ([]publish.Publisher, error) {
+	targets, err := daemon.Targets(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if only != "" {
+		targets = slices.DeleteFunc(targets, func(t publish.Publisher) bool { return t.Name() != only })
+	}
+	switch {
+	case len(targets) > 0:
+		return targets, nil
+	case only != "":
+		return nil, fault.New(fault.Usage, "the configuration has no target %q", only)
+	}
+	return nil, fault.New(fault.Config, "the configuration has no [[target]] to publish to: see config.example.toml")
 }

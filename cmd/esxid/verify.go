@@ -35,7 +35,9 @@ func newVerifyCommand() *cobra.Command {
 					word, failed = "FAILED", true
 				}
 				if !asJSON {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", word, c.Name, printable(c.Detail))
+					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s\n", word, c.Name, printable(c.Detail)); err != nil {
+						return err
+					}
 				}
 			}
 			if failed {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -16,11 +17,13 @@ import (
 )
 
 // work is where a foreground build works: the directory .esxid in its output
-// directory. It is removed at the end; one that a killed esxid left is taken up.
+// directory. It is removed at the end, unless there is something in it worth
+// keeping; one that is there, also one a killed esxid left, is taken up.
 type work struct {
 	dir   string
 	lock  *os.File
 	store *build.Store
+	keep  bool
 }
 
 func openWork(output string) (*work, error) {
@@ -29,7 +32,10 @@ func openWork(output string) (*work, error) {
 		return nil, err
 	}
 	w := &work{dir: filepath.Join(output, ".esxid")}
-	if err := os.MkdirAll(w.dir, 0o700); err != nil {
+	if err := os.MkdirAll(output, 0o755); err != nil {
+		return nil, fault.New(fault.CannotWrite, "cannot make the output directory: %w", err)
+	}
+	if err := os.Mkdir(w.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fault.New(fault.CannotWrite, "cannot make the work directory: %w", err)
 	}
 	w.lock, err = os.OpenFile(filepath.Join(w.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
@@ -53,18 +59,17 @@ func openWork(output string) (*work, error) {
 
 // close removes the work directory.
 func (w *work) close() {
-	// What cannot be removed now is taken up or removed by the next build here.
-	_ = os.RemoveAll(w.dir)
+	if !w.keep {
+		// What cannot be removed now is taken up or removed by the next build here.
+		_ = os.RemoveAll(w.dir)
+	}
 	w.lock.Close()
 }
 
 // build returns the record of a plan: a new one, or that of a build that was
 // killed in this directory.
 func (w *work) build(plan build.Plan, src kickstart.Source, isoPath string) (*build.Build, error) {
-	isoPath, err := resolve(isoPath)
-	if err == nil {
-		isoPath, err = filepath.Abs(isoPath)
-	}
+	isoPath, err := filepath.Abs(resolve(isoPath))
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +83,16 @@ func (w *work) build(plan build.Plan, src kickstart.Source, isoPath string) (*bu
 	return w.store.Create(plan, src, isoPath, time.Now())
 }
 
-// failed keeps what tells why an installation failed, and returns the error
-// that says where.
+// failed keeps what is worth keeping of a failed build and returns the error that
+// says where: what tells why an installation failed, or a finished installation
+// when what came after it may succeed at the next try.
 func (w *work) failed(ctx context.Context, b *build.Build, err error) error {
 	if build.Interrupted(ctx, err) {
 		return err
+	}
+	if _, installed := b.Steps[build.StepInstall]; installed && fault.Passes(err) {
+		w.keep = true
+		return fmt.Errorf("%w; the finished installation stays in %s: the same command goes on from there", err, w.dir)
 	}
 	return errors.Join(err, w.store.SaveEvidence(b, filepath.Join(w.store.Images, b.ID()+"-failed"), err))
 }

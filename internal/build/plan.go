@@ -81,9 +81,7 @@ func NewPlan(cfg *config.Config, info iso.Info, src kickstart.Source, secret []b
 	}
 	p.RootPassword = source
 
-	fingerprint := hmac.New(sha256.New, secret)
-	fingerprint.Write([]byte(password))
-	install := newKey("install", renderVersion, info.SHA256, profile, source, fingerprint.Sum(nil), guest.FirstBoot())
+	install := newKey("install", renderVersion, info.SHA256, profile, source, fingerprint(secret, password), guest.FirstBoot())
 	for _, layer := range src.Layers {
 		install.add(layer.Text)
 	}
@@ -91,6 +89,17 @@ func NewPlan(cfg *config.Config, info iso.Info, src kickstart.Source, secret []b
 	p.ImageKey = newKey("image", packVersion, p.InstallKey, p.guestSettings().Version()).sum()
 	p.ID = fmt.Sprintf("%s-%s-%s", info.Version, info.Build, p.InstallKey[:8])
 	return p, nil
+}
+
+// fingerprint tells configured passwords apart. Without one there is nothing to
+// protect, and the plan of a build is the same on every host.
+func fingerprint(secret []byte, password string) []byte {
+	if password == "" {
+		return nil
+	}
+	mac := hmac.New(sha256.New, secret)
+	mac.Write([]byte(password))
+	return mac.Sum(nil)
 }
 
 // key hashes values; each is marshalled and length-prefixed, so that no two

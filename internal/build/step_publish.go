@@ -46,7 +46,7 @@ func (s *step) publish(ctx context.Context) (string, error) {
 	if len(s.Targets) == 0 {
 		notes = append(notes, "no target is configured; the image is in "+filepath.Dir(path))
 	}
-	return strings.Join(notes, ", "), worst(errs)
+	return strings.Join(notes, ", "), Worst(errs)
 }
 
 // PublishTo publishes to one target; its error names the target.
@@ -58,17 +58,18 @@ func PublishTo(ctx context.Context, target publish.Publisher, img publish.Image,
 	return r, nil
 }
 
-// worst joins the errors of several targets. One that needs the operator
-// decides the class, so that it is not taken for one that passes.
-func worst(errs []error) error {
-	joined := errors.Join(errs...)
+// Worst joins the errors of several targets. One that needs the operator decides
+// the class, so that it is not taken for one that passes.
+func Worst(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	class := fault.ClassOf(errs[0])
 	for _, err := range errs {
-		if c := fault.ClassOf(err); c != fault.TryLater && c != fault.Unavailable {
-			return fault.As(c, joined)
+		if !fault.Passes(err) {
+			class = fault.ClassOf(err)
+			break
 		}
 	}
-	if joined != nil {
-		return fault.As(fault.TryLater, joined)
-	}
-	return nil
+	return fault.As(class, errors.Join(errs...))
 }

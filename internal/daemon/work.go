@@ -110,7 +110,7 @@ func (d *Daemon) conclude(b *build.Build, err error, stopped bool) {
 		// By a shutdown, or because nothing asks for the build now: no failure.
 		d.transition(b, build.Queued)
 	case stopped:
-	case building && passes(err):
+	case building && fault.Passes(err):
 		d.later(b, build.Queued, err)
 	case !building && fault.ClassOf(err) != fault.Input:
 		// Whatever it is (a key, a full disk, a MAAS that is down): the image is
@@ -135,16 +135,6 @@ func (d *Daemon) disown(b *build.Build) {
 			other.Published = nil
 			d.save(other)
 		}
-	}
-}
-
-// passes says whether a failure may be gone without anyone touching the build.
-func passes(err error) bool {
-	switch fault.ClassOf(err) {
-	case fault.TryLater, fault.Unavailable, fault.CannotWrite:
-		return true
-	default:
-		return false
 	}
 }
 

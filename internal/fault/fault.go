@@ -68,3 +68,14 @@ func ClassOf(err error) Class {
 	}
 	return Failed
 }
+
+// Passes reports whether what err is about may be over without anybody changing
+// the input: a disk that is full, a service that is down.
+func Passes(err error) bool {
+	switch ClassOf(err) {
+	case TryLater, Unavailable, CannotWrite:
+		return true
+	default:
+		return false
+	}
+}

@@ -46,3 +46,16 @@ func TestAsKeepsTextAndChain(t *testing.T) {
 		t.Error("As(nil) is not nil")
 	}
 }
+
+func TestPasses(t *testing.T) {
+	for class, want := range map[Class]bool{
+		Failed: false, Usage: false, Input: false, Unavailable: true, CannotWrite: true, TryLater: true, NotPermitted: false, Config: false,
+	} {
+		if got := Passes(fmt.Errorf("cannot build: %w", New(class, "x"))); got != want {
+			t.Errorf("Passes of class %d = %v", class, got)
+		}
+	}
+	if Passes(nil) {
+		t.Error("no error passes")
+	}
+}
