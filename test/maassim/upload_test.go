@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -212,7 +214,7 @@ func TestFaults(t *testing.T) {
 func TestFaultPairs(t *testing.T) {
 	names := maassim.Faults()
 	rng := rand.New(rand.NewPCG(8, 0))
-	for i := range 250 {
+	for i := range 150 {
 		var faults []maassim.Fault
 		for range 2 + rng.IntN(2) {
 			faults = append(faults, maassim.Fault{Name: names[rng.IntN(len(names))], Chunk: rng.IntN(12)})
@@ -344,6 +346,44 @@ func TestResumeWithTwoRegions(t *testing.T) {
 			res, err := r.publish(t.Context(), img, nil)
 			if err != nil || res.Bytes != img.Size-2*chunkSize {
 				t.Errorf("sent %d bytes, err = %v", res.Bytes, err)
+			}
+			r.mustHave(img)
+		})
+	}
+}
+
+// TestMAASGoesDown takes the server away in the middle of an upload and brings
+// it back.
+func TestMAASGoesDown(t *testing.T) {
+	for _, gen := range maassim.Generations {
+		t.Run(gen, func(t *testing.T) {
+			r := start(t, maassim.Options{Generation: gen})
+			first := httptest.NewServer(r.Sim)
+			t.Cleanup(first.Close)
+			r.url = first.URL + "/MAAS"
+			img := r.image(imageSize)
+			back := make(chan error, 1)
+			_, err := r.publish(t.Context(), img, func(done, _ int64) {
+				if done != 2*chunkSize {
+					return
+				}
+				first.CloseClientConnections()
+				first.Close()
+				go func() {
+					l, err := net.Listen("tcp", first.Listener.Addr().String())
+					if err == nil {
+						again := &http.Server{Handler: r.Sim, ReadHeaderTimeout: time.Minute}
+						t.Cleanup(func() { again.Close() })
+						go again.Serve(l)
+					}
+					back <- err
+				}()
+			})
+			if bound := <-back; bound != nil || err != nil {
+				t.Fatalf("%v, %v", bound, err)
+			}
+			if r.count("POST") != 1 {
+				t.Errorf("%d uploads were started for a chunk that was never sent", r.count("POST"))
 			}
 			r.mustHave(img)
 		})

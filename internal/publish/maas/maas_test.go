@@ -130,11 +130,29 @@ func (s *scripted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func mustNotLeak(t *testing.T, err error) {
 	t.Helper()
-	for part := range strings.SplitSeq(testKey, ":") {
+	for _, part := range append(strings.Split(testKey, ":"), "base string", "Authorization Error") {
 		if err != nil && strings.Contains(err.Error(), part) {
-			t.Errorf("a part of the key is in %q", err)
+			t.Errorf("%q is in %q", part, err)
 		}
 	}
+}
+
+// captureOutput fails the test if anything is printed until it ends.
+func captureOutput(t *testing.T) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "output"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr := os.Stdout, os.Stderr
+	os.Stdout, os.Stderr = f, f
+	t.Cleanup(func() {
+		os.Stdout, os.Stderr = stdout, stderr
+		if text, err := os.ReadFile(f.Name()); err != nil || len(text) > 0 {
+			t.Errorf("printed %q, %v", text, err)
+		}
+		f.Close()
+	})
 }
 
 // TestRefusals has every answer that means something special, with the class
@@ -194,6 +212,7 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			captureOutput(t)
 			srv := script(t, map[string][]reply{tt.at: {tt.reply}})
 			_, err := newClient(t, srv.URL+"/MAAS").Publish(t.Context(), newImage(t, "image"), nil)
 			if fault.ClassOf(err) != tt.class || !strings.Contains(fmt.Sprint(err), tt.want) {
@@ -386,5 +405,33 @@ func TestHostileUploadAddress(t *testing.T) {
 		if fault.ClassOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "not a path") {
 			t.Errorf("%s: err = %v", uri, err)
 		}
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	b := backoff{Limits: Limits{RetryFirst: time.Millisecond, RetryMax: 8 * time.Millisecond, RetryFor: time.Hour}}
+	for i, most := range []time.Duration{1, 2, 4, 8, 8, 8} {
+		started := time.Now()
+		if err := b.wait(t.Context(), &transient{err: fmt.Errorf("x")}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(started); took < most*time.Millisecond/2 {
+			t.Errorf("pause %d took %v, want at least half of %d ms", i, took, most)
+		}
+	}
+	b.forward()
+	started := time.Now()
+	if err := b.wait(t.Context(), &transient{err: fmt.Errorf("x"), after: time.Hour}); err != nil || time.Since(started) < 8*time.Millisecond {
+		t.Errorf("err = %v after %v; want the longest pause, which is shorter than what MAAS asked for", err, time.Since(started))
+	}
+	b.RetryFor = 0
+	if err := b.wait(t.Context(), &transient{err: fmt.Errorf("the cause")}); fault.ClassOf(err) != fault.TryLater || !strings.Contains(err.Error(), "the cause; tried 2 times") {
+		t.Errorf("err = %v", err)
+	}
+	b.RetryFor, b.RetryFirst, b.RetryMax = 2*time.Hour, time.Hour, time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := b.wait(ctx, &transient{err: fmt.Errorf("x")}); err != context.Canceled {
+		t.Errorf("err = %v", err)
 	}
 }

@@ -57,7 +57,6 @@ func (c *Client) connect() (*session, error) {
 		TLSHandshakeTimeout: 15 * time.Second,
 		MaxIdleConns:        1,
 		IdleConnTimeout:     30 * time.Second,
-		WriteBufferSize:     64 << 10,
 	}
 	// A redirect would turn a POST into a GET, and take the key elsewhere.
 	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
