@@ -109,7 +109,7 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	})
 	root.AddCommand(
 		newRunCommand(), newBuildCommand(), newInspectCommand(), newLintCommand(),
-		newPackCommand(), newVerifyCommand(), newPublishCommand(), newVersionCommand(),
+		newPackCommand(), newVerifyCommand(), newPublishCommand(), newDoctorCommand(), newVersionCommand(),
 		newCompletionCommand(),
 	)
 	return root

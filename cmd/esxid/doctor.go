@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/esxid/esxid/internal/daemon"
+	"github.com/esxid/esxid/internal/doctor"
+	"github.com/esxid/esxid/internal/fault"
+)
+
+func newDoctorCommand() *cobra.Command {
+	var configPath string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "doctor [--config FILE] [--json]",
+		Short: "Check this host and this configuration",
+		Long: "doctor looks for what would keep esxid from working: programs, KVM that really\nstarts a guest, nbd, memory, disk space, rights, and each target's address, key,\n" +
+			"clock and admin right. It changes nothing, and says what to do about each problem.\nRun it as the user the service runs as. It exits with 1 if there is a problem.",
+		Args: exactly(0, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(configPath)
+			if err != nil {
+				return err
+			}
+			targets, err := daemon.Targets(cfg)
+			if err != nil {
+				return err
+			}
+			findings := doctor.Examine(cmd.Context(), cfg, targets)
+			if asJSON {
+				err = writeJSON(cmd.OutOrStdout(), findings)
+			}
+			problems := 0
+			for _, f := range findings {
+				if f.Level == doctor.Problem {
+					problems++
+				}
+				if !asJSON && err == nil {
+					_, err = fmt.Fprintf(cmd.OutOrStdout(), "%-8s %s: %s\n", f.Level, printable(f.Check), printable(f.Detail))
+				}
+			}
+			if err == nil && problems > 0 {
+				return reported(fault.Failed)
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&configPath, "config", "", "configuration file (default /etc/esxid/esxid.toml)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
