@@ -17,7 +17,6 @@
 package maassim
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -239,9 +238,6 @@ func html(w http.ResponseWriter, status int, head string) {
 	w.WriteHeader(status)
 	fmt.Fprintf(w, "<html>\n<head>%s</head>\n<body></body>\n</html>\n", head)
 }
-
-// errReset makes a handler drop the connection instead of answering.
-var errReset = errors.New("connection reset")
 
 // reset drops the connection with a TCP reset where the server allows it.
 func reset(w http.ResponseWriter) {

@@ -382,8 +382,10 @@ func TestMAASGoesDown(t *testing.T) {
 			if bound := <-back; bound != nil || err != nil {
 				t.Fatalf("%v, %v", bound, err)
 			}
-			if r.count("POST") != 1 {
-				t.Errorf("%d uploads were started for a chunk that was never sent", r.count("POST"))
+			// On 3.8 a chunk that went into a dying connection may have done harm,
+			// so another upload is the right thing to do there.
+			if r.count("POST") != 1 && gen != "3.8" {
+				t.Errorf("%d uploads were started for a chunk that was never stored", r.count("POST"))
 			}
 			r.mustHave(img)
 		})
