@@ -17,7 +17,7 @@ type stamp struct {
 	dev, ino uint64
 	size     int64
 	mtime    int64 // ns; compared for equality only
-	ctime    int64 // ns; for kickstarts only, since every rename and chmod changes it
+	ctime    int64 // ns; shows what set the mtime back, but chmod and link change it too
 	kind     fs.FileMode
 }
 
@@ -33,19 +33,22 @@ func lookAt(path string) (stamp, error) {
 func stampOf(fi fs.FileInfo) stamp {
 	s := stamp{size: fi.Size(), mtime: fi.ModTime().UnixNano(), kind: fi.Mode().Type()}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		s.dev, s.ino = uint64(st.Dev), st.Ino
+		s.dev, s.ino, s.ctime = uint64(st.Dev), st.Ino, st.Ctim.Nano()
 	}
 	return s
 }
 
+// sameContent says whether the two differ in the ctime at most.
+func (s stamp) sameContent(o stamp) bool {
+	s.ctime = o.ctime
+	return s == o
+}
+
 // file is what is known about one name in the directory of ISOs.
 type file struct {
-	path  string
-	stamp stamp
-	since time.Time // when stamp was first seen
-	// closed: since stamp was taken, or just before, the last writer closed the
-	// file or it was renamed to this name.
-	closed bool
+	path   string
+	stamp  stamp
+	since  time.Time // when stamp was first seen
 	told   Kind      // what the caller was told about this stamp, "" if nothing
 	reason string    // with which reason
 	known  bool      // the caller was told something about the file
@@ -105,9 +108,11 @@ func (f *file) judge(o *Options, age time.Duration, writers func(string) (use, e
 		}
 		return Refused, fmt.Sprintf("cannot be read by user id %d: %v: make it readable: chmod a+r", os.Geteuid(), cause(err)), 0
 	case writing == busy:
-		return later(o.GiveUp, "is still open for writing")
-	case writing == unknown && !f.closed && age < o.Quiet:
-		return later(o.Quiet, "may still be open for writing")
+		// No event tells of the close: look again after half the time that the
+		// writer has been idle for.
+		return later(age+min(age/2, o.Quiet), "is still open for writing")
+	case writing == unknown && age < o.lull:
+		return later(o.lull, "may still be open for writing")
 	case !isISO(f.path):
 		// Whoever uses a temporary name of a kind unknown to ignored has had
 		// time to rename it.

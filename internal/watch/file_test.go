@@ -15,7 +15,7 @@ import (
 // TestJudge goes through what is decided about a file at which age; the options
 // are far enough apart to tell their limits from each other.
 func TestJudge(t *testing.T) {
-	const settle, quiet, notice, giveUp = 2 * time.Second, time.Minute, 3 * time.Minute, 10 * time.Minute
+	const settle, lull, quiet, notice, giveUp = 2 * time.Second, 10 * time.Second, time.Minute, 3 * time.Minute, 10 * time.Minute
 	short := errors.New("380 of 400 MiB are there")
 	denied := &fs.PathError{Op: "open", Path: "x.iso", Err: unix.EACCES}
 	type verdict struct {
@@ -28,35 +28,37 @@ func TestJudge(t *testing.T) {
 		path    string
 		kind    fs.FileMode
 		empty   bool
-		closed  bool
 		writers use
 		err     error
 		lack    error
 		age     time.Duration
 		want    verdict
 	}{
-		{name: "closed, too young", closed: true, age: settle - 1, want: verdict{due: settle}},
-		{name: "closed", closed: true, age: settle, want: verdict{kind: Complete}},
-		{name: "closed, but opened again", closed: true, writers: busy, age: settle, want: verdict{"", "still open", quiet}},
-		{name: "found, no writer", writers: unused, age: settle, want: verdict{kind: Complete}},
-		{name: "found, foreign, young", age: quiet - 1, want: verdict{"", "may still be open", quiet}},
-		{name: "found, foreign, old", age: quiet, want: verdict{kind: Complete}},
-		{name: "open", writers: busy, age: notice, want: verdict{Waiting, "still open", giveUp}},
+		{name: "no writer, too young", writers: unused, age: settle - 1, want: verdict{due: settle}},
+		{name: "no writer", writers: unused, age: settle, want: verdict{kind: Complete}},
+		{name: "foreign, too young", age: settle - 1, want: verdict{due: settle}},
+		{name: "foreign, young", age: lull - 1, want: verdict{"", "may still be open", lull}},
+		{name: "foreign, old", age: lull, want: verdict{kind: Complete}},
+		{name: "foreign, cut short", lack: short, age: lull, want: verdict{"", "380 of 400", quiet}},
+		{name: "open, settled", writers: busy, age: settle, want: verdict{"", "still open", settle * 3 / 2}},
+		{name: "open, idle", writers: busy, age: 20 * time.Second, want: verdict{"", "still open", 30 * time.Second}},
+		{name: "open, noticed", writers: busy, age: notice, want: verdict{Waiting, "still open", notice + quiet}},
 		{name: "open for ever", writers: busy, age: 100 * giveUp, want: verdict{Waiting, "still open", 100*giveUp + quiet}},
-		{name: "cut short, young", closed: true, lack: short, age: settle, want: verdict{"", "380 of 400", quiet}},
-		{name: "cut short, noticed", closed: true, lack: short, age: notice, want: verdict{Waiting, "is not whole yet: 380 of 400", giveUp}},
-		{name: "cut short, old", closed: true, lack: short, age: giveUp, want: verdict{Refused, "has not changed for 10m0s: 380 of 400", 0}},
+		{name: "cut short, young", writers: unused, lack: short, age: settle, want: verdict{"", "380 of 400", quiet}},
+		{name: "cut short, noticed", writers: unused, lack: short, age: notice, want: verdict{Waiting, "is not whole yet: 380 of 400", giveUp}},
+		{name: "cut short, old", writers: unused, lack: short, age: giveUp, want: verdict{Refused, "has not changed for 10m0s: 380 of 400", 0}},
 		{name: "cut short, open, old", writers: busy, lack: short, age: giveUp, want: verdict{Waiting, "still open", giveUp + quiet}},
-		{name: "empty, young", empty: true, closed: true, age: settle, want: verdict{"", "is empty", quiet}},
+		{name: "empty, young", empty: true, writers: unused, age: settle, want: verdict{"", "is empty", quiet}},
 		{name: "empty, open", empty: true, writers: busy, age: giveUp, want: verdict{Waiting, "still open", giveUp + quiet}},
-		{name: "empty, old", empty: true, closed: true, age: giveUp, want: verdict{Refused, "is empty: copy it again", 0}},
-		{name: "unreadable, young", err: denied, closed: true, age: settle, want: verdict{"", "cannot be read", quiet}},
-		{name: "unreadable, old", err: denied, closed: true, age: quiet, want: verdict{Refused, "permission denied: make it readable", 0}},
-		{name: "other name, young", path: "x.txt", closed: true, age: settle, want: verdict{"", "no name that ends in .iso", quiet}},
-		{name: "other name, open", path: "x.txt", writers: busy, age: quiet, want: verdict{"", "still open", notice}},
-		{name: "other name, old", path: "x.txt", closed: true, age: quiet, want: verdict{Refused, "rename it", 0}},
-		{name: "other name, empty", path: "x", empty: true, closed: true, age: quiet, want: verdict{Refused, "rename it", 0}},
-		{name: "upper case", path: "X.ISO", closed: true, age: settle, want: verdict{kind: Complete}},
+		{name: "empty, old", empty: true, writers: unused, age: giveUp, want: verdict{Refused, "is empty: copy it again", 0}},
+		{name: "unreadable, young", err: denied, age: settle, want: verdict{"", "cannot be read", quiet}},
+		{name: "unreadable, old", err: denied, age: quiet, want: verdict{Refused, "permission denied: make it readable", 0}},
+		{name: "other name, young", path: "x.txt", writers: unused, age: settle, want: verdict{"", "no name that ends in .iso", quiet}},
+		{name: "other name, open", path: "x.txt", writers: busy, age: quiet, want: verdict{"", "still open", quiet * 3 / 2}},
+		{name: "other name, old", path: "x.txt", writers: unused, age: quiet, want: verdict{Refused, "rename it", 0}},
+		{name: "other name, foreign", path: "x.txt", age: quiet, want: verdict{Refused, "rename it", 0}},
+		{name: "other name, empty", path: "x", empty: true, writers: unused, age: quiet, want: verdict{Refused, "rename it", 0}},
+		{name: "upper case", path: "X.ISO", writers: unused, age: settle, want: verdict{kind: Complete}},
 		{name: "symlink", kind: fs.ModeSymlink, age: settle, want: verdict{Refused, "symbolic link", 0}},
 		{name: "FIFO", kind: fs.ModeNamedPipe, age: settle, want: verdict{Refused, "FIFO", 0}},
 		{name: "socket", kind: fs.ModeSocket, age: settle, want: verdict{Refused, "socket", 0}},
@@ -65,8 +67,9 @@ func TestJudge(t *testing.T) {
 		{name: "directory, old", kind: fs.ModeDir, age: quiet, want: verdict{Refused, "is a directory", 0}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			o := Options{Settle: settle, Quiet: quiet, Notice: notice, GiveUp: giveUp, Whole: func(string) error { return tt.lack }}
-			f := file{path: "x.iso", closed: tt.closed, stamp: stamp{kind: tt.kind, size: 1}}
+			whole := func(string) error { return tt.lack }
+			o := Options{Settle: settle, Quiet: quiet, Notice: notice, GiveUp: giveUp, Whole: whole}.withDefaults()
+			f := file{path: "x.iso", stamp: stamp{kind: tt.kind, size: 1}}
 			if tt.path != "" {
 				f.path = tt.path
 			}
@@ -84,6 +87,25 @@ func TestJudge(t *testing.T) {
 				t.Errorf("judge = %q %q %v, want %q %q %v", kind, reason, due, tt.want.kind, tt.want.reason, tt.want.due)
 			}
 		})
+	}
+}
+
+// TestLull: how long a file must rest where no lease is to be had.
+func TestLull(t *testing.T) {
+	whole := func(string) error { return nil }
+	for _, tt := range []struct {
+		o    Options
+		want time.Duration
+	}{
+		{Options{}, time.Minute},
+		{Options{Whole: whole}, 10 * time.Second},
+		{Options{Whole: whole, Settle: 20 * time.Second}, time.Minute},
+		{Options{Whole: whole, Quiet: 3 * time.Second}, 3 * time.Second},
+		{Options{Quiet: time.Hour}, time.Hour},
+	} {
+		if got := tt.o.withDefaults().lull; got != tt.want {
+			t.Errorf("settle %v, quiet %v, whole %v: lull %v, want %v", tt.o.Settle, tt.o.Quiet, tt.o.Whole != nil, got, tt.want)
+		}
 	}
 }
 

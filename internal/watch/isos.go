@@ -12,20 +12,17 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 )
-
-// isoMask selects what can start, end or undo a file in the drop directory.
-// IN_MODIFY is left out on purpose: that somebody wrote is seen from the stamp.
-const isoMask = nameMask | unix.IN_CLOSE_WRITE | unix.IN_ATTRIB
 
 // isos is the watch of a drop directory. Everything in it belongs to run.
 type isos struct {
 	outbox
 	o       Options
-	in      *inotify
 	place   *place
 	writers func(path string) (use, error)
+	now     func() time.Time
 
 	files map[string]*file // by name
 	full  bool             // names were left out because of MaxFiles
@@ -33,8 +30,7 @@ type isos struct {
 
 // ISOs watches the drop directory dir. When it returns, the watch is armed and
 // what is there already has been found; events come as the caller reads them.
-// The channel is closed when ctx ends, or after a Trouble event should reading
-// inotify ever fail.
+// The channel is closed when ctx ends.
 //
 // The error says why dir cannot be watched now, and what to do about it; if it
 // gets lost later, that is an event and not an error.
@@ -48,25 +44,20 @@ func ISOs(ctx context.Context, dir string, o Options) (<-chan Event, error) {
 }
 
 func newISOs(ctx context.Context, dir string, o Options) (*isos, error) {
-	in, err := newInotify(dir)
+	place, err := newPlace(dir)
 	if err != nil {
 		return nil, err
 	}
 	w := &isos{
 		outbox:  outbox{ctx: ctx, ch: make(chan Event)},
 		o:       o.withDefaults(),
-		in:      in,
+		place:   place,
 		writers: writers,
+		now:     time.Now,
 		files:   map[string]*file{},
 	}
-	if w.place, err = newPlace(in, dir, isoMask); err == nil {
-		_, err = w.place.renew()
-	}
-	if err == nil {
-		err = w.discover()
-	}
-	if err != nil {
-		in.close()
+	if err := w.discover(); err != nil {
+		place.close()
 		return nil, err
 	}
 	return w, nil
@@ -74,28 +65,20 @@ func newISOs(ctx context.Context, dir string, o Options) (*isos, error) {
 
 func (w *isos) run() {
 	defer close(w.ch)
-	defer w.in.close()
-	notices := make(chan []notice)
-	go w.in.pump(w.ctx.Done(), notices)
+	defer w.place.close()
 	rescan := time.NewTicker(w.o.Rescan)
 	defer rescan.Stop()
 
 	w.report(nil)
 	for {
-		var timer <-chan time.Time
-		if next := w.nextDue(); !next.IsZero() {
-			timer = time.After(time.Until(next))
-		}
 		select {
 		case <-w.ctx.Done():
 			return
-		case batch, ok := <-notices:
-			if !ok {
-				w.deaf(w.place.path)
-				return
-			}
-			w.handle(batch)
-		case <-timer:
+		case e := <-w.place.events():
+			w.handle(e)
+		case <-w.place.lost:
+			w.rescan()
+		case <-w.timer():
 			w.judgeDue()
 		case <-rescan.C:
 			w.again()
@@ -105,10 +88,19 @@ func (w *isos) run() {
 	}
 }
 
+// timer fires when the first pending file wants to be judged; it is nil if none
+// is pending.
+func (w *isos) timer() <-chan time.Time {
+	if next := w.nextDue(); !next.IsZero() {
+		return time.After(next.Sub(w.now()))
+	}
+	return nil
+}
+
 // again looks at everything anew and forgets what the caller was told of what
 // is still there. It does not make a file any younger.
 func (w *isos) again() {
-	due := time.Now().Add(w.o.Settle)
+	due := w.now().Add(w.o.Settle)
 	for _, f := range w.files {
 		f.told, f.reason, f.due = "", "", due
 	}
@@ -127,40 +119,26 @@ func (w *isos) nextDue() time.Time {
 	return next
 }
 
-func (w *isos) handle(batch []notice) {
-	lost := false
-	for _, n := range batch {
-		if n.is(unix.IN_Q_OVERFLOW) || w.place.moved(n) {
-			lost = true
-		}
-		if w.place.here(n) && !ignored(n.name) {
-			w.notice(n)
-		}
-	}
-	switch {
-	case lost:
+// handle takes in one event.
+func (w *isos) handle(e fsnotify.Event) {
+	if w.place.moved(e) {
 		w.rescan()
-	case w.full:
-		w.report(nil)
+		return
 	}
-}
-
-// notice takes in one event about one name.
-func (w *isos) notice(n notice) {
-	if n.is(unix.IN_DELETE | unix.IN_MOVED_FROM) {
+	name := w.place.in(e)
+	if name == "" || ignored(name) {
+		return
+	}
+	if e.Has(fsnotify.Remove | fsnotify.Rename) {
 		// Even if the name is taken again by now: that one is told of anew.
-		w.forget(n.name)
+		w.forget(name)
 	}
-	f := w.look(n.name)
-	switch {
-	case f == nil:
-	case n.is(unix.IN_CLOSE_WRITE | unix.IN_MOVED_TO):
-		f.closed = true
-		if !f.settled() {
-			f.due = time.Now().Add(w.o.Settle)
-		}
-	case n.is(unix.IN_ATTRIB) && f.told == Refused && f.due.IsZero():
+	f := w.look(name)
+	if f != nil && e.Has(fsnotify.Chmod) && f.told == Refused && f.due.IsZero() {
 		w.renewed(f) // perhaps it can be read now
+	}
+	if w.full {
+		w.report(nil)
 	}
 }
 
@@ -184,13 +162,10 @@ func (w *isos) look(name string) *file {
 		w.files[name] = f
 	case f.stamp == s:
 		return f
+	case f.settled() && f.stamp.sameContent(s):
+		f.stamp = s // only a new mode, owner or link
+		return f
 	}
-	// A new mtime alone is what cp -p does after its close, so that a close
-	// seen before still counts; written bytes change it, too, but raise a close
-	// event of their own.
-	onlyTime := f.stamp
-	onlyTime.mtime = s.mtime
-	f.closed = f.closed && onlyTime == s && !f.settled()
 	f.stamp = s
 	w.renewed(f)
 	return f
@@ -198,7 +173,7 @@ func (w *isos) look(name string) *file {
 
 // renewed starts judging a file from the beginning.
 func (w *isos) renewed(f *file) {
-	f.since = time.Now()
+	f.since = w.now()
 	f.told, f.reason = "", ""
 	f.due = f.since.Add(w.o.Settle)
 }
@@ -224,7 +199,7 @@ func (w *isos) names() []string { return slices.Sorted(maps.Keys(w.files)) }
 
 // judgeDue judges the pending files whose time has come.
 func (w *isos) judgeDue() {
-	now := time.Now()
+	now := w.now()
 	isDue := func(f *file) bool { return f != nil && !f.due.IsZero() && !f.due.After(now) }
 	for _, name := range w.names() {
 		if !isDue(w.files[name]) {
@@ -256,7 +231,7 @@ func (w *isos) report(err error) {
 
 // rescan makes the watch follow the path and looks at everything anew.
 func (w *isos) rescan() {
-	if _, err := w.place.renew(); err != nil {
+	if err := w.place.renew(); err != nil {
 		w.report(err)
 	} else {
 		w.report(w.discover())

@@ -10,17 +10,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
 	"github.com/esxid/esxid/internal/fault"
 )
-
-// kickstartMask selects everything that can change what a kickstart says or
-// whether it can be read.
-const kickstartMask = nameMask | unix.IN_CLOSE_WRITE | unix.IN_ATTRIB
 
 // maxDelay is how many settle times a change waits at most for others to end.
 const maxDelay = 30
@@ -30,13 +26,12 @@ const maxDelay = 30
 type kickstarts struct {
 	outbox
 	o     Options
-	in    *inotify
 	place *place
 
-	subdirs map[int]string   // the watched *.d, by watch descriptor
-	last    map[string]stamp // the files as the caller knows them, by path
-	first   time.Time        // of the events not looked into yet; zero: none
-	due     time.Time        // when to look into them
+	unwatched error            // why the directory is not watched; nil: it is
+	last      map[string]stamp // the files as the caller knows them, by path
+	first     time.Time        // of the events not looked into yet; zero: none
+	due       time.Time        // when to look into them
 }
 
 // Kickstarts watches the *.cfg files in dir and in its *.d subdirectories, and
@@ -49,7 +44,7 @@ type kickstarts struct {
 // compared with. While the directory itself is missing or unreadable that is
 // trouble, and nothing counts as removed: an override is not to be replaced by
 // the packaged default because somebody is busy with mv. The channel is closed
-// when ctx ends, or after a Trouble event should reading inotify ever fail.
+// when ctx ends.
 func Kickstarts(ctx context.Context, dir string, o Options) (<-chan Event, error) {
 	k, err := newKickstarts(ctx, dir, o)
 	if err != nil {
@@ -60,24 +55,17 @@ func Kickstarts(ctx context.Context, dir string, o Options) (<-chan Event, error
 }
 
 func newKickstarts(ctx context.Context, dir string, o Options) (*kickstarts, error) {
-	in, err := newInotify(dir)
+	place, err := newPlace(dir)
 	if err != nil {
 		return nil, err
 	}
 	k := &kickstarts{
-		outbox:  outbox{ctx: ctx, ch: make(chan Event)},
-		o:       o.withDefaults(),
-		in:      in,
-		subdirs: map[int]string{},
+		outbox: outbox{ctx: ctx, ch: make(chan Event)},
+		o:      o.withDefaults(),
+		place:  place,
 	}
-	if k.place, err = newPlace(in, dir, kickstartMask); err == nil {
-		_, err = k.place.renew()
-	}
-	if err == nil {
-		k.last, err = k.scan()
-	}
-	if err != nil {
-		in.close()
+	if k.last, err = k.scan(); err != nil {
+		place.close()
 		return nil, err
 	}
 	return k, nil
@@ -85,9 +73,7 @@ func newKickstarts(ctx context.Context, dir string, o Options) (*kickstarts, err
 
 func (k *kickstarts) run() {
 	defer close(k.ch)
-	defer k.in.close()
-	notices := make(chan []notice)
-	go k.in.pump(k.ctx.Done(), notices)
+	defer k.place.close()
 	rescan := time.NewTicker(k.o.Rescan)
 	defer rescan.Stop()
 
@@ -99,54 +85,49 @@ func (k *kickstarts) run() {
 		select {
 		case <-k.ctx.Done():
 			return
-		case batch, ok := <-notices:
-			if !ok {
-				k.deaf(k.place.path)
-				return
-			}
-			for _, n := range batch {
-				k.notice(n)
-			}
+		case e := <-k.place.events():
+			k.notice(e)
+		case <-k.place.lost:
+			k.renew()
 		case <-timer:
 			k.look()
 		case <-rescan.C:
-			k.touch()
+			k.renew()
 		case <-k.o.Again:
-			k.touch()
+			k.renew()
 		}
 	}
 }
 
 // notice takes in one event.
-func (k *kickstarts) notice(n notice) {
-	if n.is(unix.IN_Q_OVERFLOW) || k.place.moved(n) {
-		// Watch first and wait then, so that what happens in between is seen.
-		// An error is found again, and told, when the wait is over.
-		_, _ = k.place.renew()
-		k.touch()
+func (k *kickstarts) notice(e fsnotify.Event) {
+	if k.place.moved(e) {
+		k.renew()
 		return
 	}
-	dir, sub := k.subdirs[n.wd], k.subdirs[n.wd] != ""
-	if k.place.here(n) {
-		dir, sub = k.place.path, false
-	}
-	if dir == "" {
-		return
-	}
-	path := filepath.Join(dir, n.name)
+	dir, name := split(e)
+	path := filepath.Join(dir, name)
 	switch {
-	case isKickstart(n.name):
+	case dir != k.place.path && filepath.Dir(dir) != k.place.path: // what leads there
+	case isKickstart(name):
 		// However alike the stamps of two quick versions are: it was written.
-		if _, ok := k.last[path]; ok && n.is(unix.IN_CLOSE_WRITE|unix.IN_MOVED_TO) {
+		if _, ok := k.last[path]; ok && e.Has(fsnotify.Write|fsnotify.Create) {
 			k.last[path] = stamp{}
 		}
 		k.touch()
-	case !sub && isSubdir(n.name):
-		if n.is(unix.IN_CREATE | unix.IN_MOVED_TO) {
+	case dir == k.place.path && isSubdir(name):
+		if e.Has(fsnotify.Create) {
 			_ = k.watchSubdir(path) // an error is found again by scan
 		}
 		k.touch()
 	}
+}
+
+// renew watches anew and then waits, so that what happens in between is seen.
+// An error is told when the wait is over.
+func (k *kickstarts) renew() {
+	k.unwatched = k.place.renew()
+	k.touch()
 }
 
 // touch starts or extends the wait for quiet.
@@ -164,8 +145,8 @@ func (k *kickstarts) touch() {
 // look compares what is there with what the caller knows, and tells about it.
 func (k *kickstarts) look() {
 	k.first, k.due = time.Time{}, time.Time{}
-	_, err := k.place.renew()
 	var now map[string]stamp
+	err := k.unwatched
 	if err == nil {
 		now, err = k.scan()
 	}
@@ -199,15 +180,6 @@ func (k *kickstarts) scan() (map[string]stamp, error) {
 		return nil, err
 	}
 	found := map[string]stamp{}
-	old := k.subdirs
-	k.subdirs = map[int]string{}
-	defer func() {
-		for wd := range old {
-			if k.subdirs[wd] == "" {
-				k.in.remove(wd)
-			}
-		}
-	}()
 	var watching error
 	for _, name := range names {
 		path := filepath.Join(k.place.path, name)
@@ -238,12 +210,9 @@ func (k *kickstarts) scan() (map[string]stamp, error) {
 
 // watchSubdir watches a *.d directory; watching it again does nothing.
 func (k *kickstarts) watchSubdir(path string) error {
-	wd, err := k.in.add(path, kickstartMask)
+	err := k.place.add(path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil // gone already, of which there is an event
-	}
-	if err == nil {
-		k.subdirs[wd] = path
 	}
 	return err
 }
@@ -279,11 +248,7 @@ func follow(path string) stamp {
 			return stamp{}
 		}
 	}
-	s := stampOf(fi)
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		s.ctime = st.Ctim.Nano()
-	}
-	return s
+	return stampOf(fi)
 }
 
 func isKickstart(name string) bool {

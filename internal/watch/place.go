@@ -2,11 +2,16 @@ package watch
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
+
+	"github.com/esxid/esxid/internal/fault"
 )
 
 // place watches a directory by its path: when the directory is deleted, moved
@@ -16,53 +21,99 @@ import (
 // does not come while some shell still sits in it. So the gate is watched too:
 // the nearest ancestor that exists, for the next name on the way to the path.
 type place struct {
-	in   *inotify
-	path string // absolute
-	mask uint32
+	path    string            // absolute
+	watcher *fsnotify.Watcher // nil: none could be had
+	lost    chan struct{}     // has one if events were lost: time to renew
 
-	wd       int // of the directory; 0: not watched
-	gate     int // of the ancestor; 0: not watched
-	gateName string
+	gate string // the ancestor
+	next string // what is, or will be, below it on the way to path
 }
 
-func newPlace(in *inotify, dir string, mask uint32) (*place, error) {
+func newPlace(dir string) (*place, error) {
 	path, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, watchError(dir, err)
 	}
-	return &place{in: in, path: path, mask: mask}, nil
+	p := &place{path: path, lost: make(chan struct{}, 1)}
+	if err := p.renew(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
 }
 
-// renew makes the watches follow the path. fresh says that another directory
-// is watched than before. The error says why none is.
-func (p *place) renew() (fresh bool, err error) {
+// renew watches what is at the path now, and nothing else. Events not read yet
+// are gone, so that the caller has to look at everything afterwards. The error
+// says why the directory is not watched.
+//
+// It starts from nothing each time, because fsnotify knows its watches by path,
+// and this table is wrong after lost events and behind renamed ancestors.
+func (p *place) renew() error {
+	p.close()
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return watchError(p.path, err)
+	}
+	p.watcher = watcher
+	go p.hear(watcher.Errors)
 	// The gate first: whatever appears after the look below is then noticed.
-	if err := p.renewGate(); err != nil {
-		return false, err
+	if err := p.watchGate(); err != nil {
+		return err
 	}
-	wd, err := p.in.add(p.path, p.mask|selfMask)
-	fresh = wd != p.wd && err == nil
-	if wd != p.wd {
-		p.in.remove(p.wd)
-		p.wd = wd
-	}
-	return fresh, err
+	return p.add(p.path)
 }
 
-// renewGate fails only for want of watches. An ancestor that may not be read
+func (p *place) close() {
+	if p.watcher != nil {
+		_ = p.watcher.Close() // nothing is lost when this fails
+		p.watcher = nil
+	}
+}
+
+// hear notes that events were lost: the kernel's queue was full, or reading it
+// failed. It has to be a goroutine of its own, since fsnotify may hold the lock
+// that Add needs while it waits for somebody to take an error.
+func (p *place) hear(errs <-chan error) {
+	for range errs {
+		select {
+		case p.lost <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// events is where events come from until the next renew.
+func (p *place) events() <-chan fsnotify.Event {
+	if p.watcher == nil {
+		return nil
+	}
+	return p.watcher.Events
+}
+
+// add watches one more directory.
+func (p *place) add(dir string) error {
+	fi, err := os.Stat(dir)
+	if err == nil && !fi.IsDir() {
+		err = unix.ENOTDIR // fsnotify takes files, too
+	}
+	if err == nil {
+		err = p.watcher.Add(dir)
+	}
+	if err != nil {
+		return watchError(dir, cause(err))
+	}
+	return nil
+}
+
+// watchGate fails only for want of watches. An ancestor that may not be read
 // leaves recreation to the rescan.
-func (p *place) renewGate() error {
+func (p *place) watchGate() error {
 	dir, name := nearest(p.path)
 	for {
-		// IN_ATTRIB: somebody may give back the right to read the directory.
-		wd, err := p.in.add(dir, nameMask|selfMask|unix.IN_ATTRIB)
-		if errors.Is(err, unix.ENOSPC) {
+		p.gate, p.next = dir, filepath.Join(dir, name)
+		if err := p.add(dir); errors.Is(err, unix.ENOSPC) {
 			return err
 		}
-		if wd != p.gate {
-			p.in.remove(p.gate)
-		}
-		p.gate, p.gateName = wd, name
 		// What came or went before the watch was there to tell of it?
 		nowDir, nowName := nearest(p.path)
 		if nowDir == dir {
@@ -84,20 +135,29 @@ func nearest(path string) (dir, name string) {
 	}
 }
 
-// here says whether the event is about a name in the directory.
-func (p *place) here(n notice) bool {
-	return n.wd == p.wd && n.name != ""
+// in returns the name in the directory that the event is about, "" if it is
+// about something else.
+func (p *place) in(e fsnotify.Event) string {
+	if dir, name := split(e); dir == p.path {
+		return name
+	}
+	return ""
 }
 
 // moved says whether the event means that renew should have another look.
-func (p *place) moved(n notice) bool {
-	switch n.wd {
-	case p.wd:
-		return n.is(selfMask | unix.IN_UNMOUNT | unix.IN_IGNORED)
-	case p.gate:
-		return n.name == p.gateName || n.is(selfMask|unix.IN_UNMOUNT|unix.IN_IGNORED)
+func (p *place) moved(e fsnotify.Event) bool {
+	if e.Op == fsnotify.Write {
+		return false // into a file that is in the directory's place
 	}
-	return false
+	name := filepath.Clean(e.Name)
+	return name == p.path || name == p.next || name == p.gate
+}
+
+// split returns the directory and the name that an event is about. (fsnotify
+// says //name for a name in the root.)
+func split(e fsnotify.Event) (dir, name string) {
+	path := filepath.Clean(e.Name)
+	return filepath.Dir(path), filepath.Base(path)
 }
 
 // reason is an error's text as it reads on after the path in an Event.
@@ -106,4 +166,25 @@ func (p *place) reason(err error) string {
 		return ""
 	}
 	return strings.TrimPrefix(err.Error(), "cannot watch "+p.path+": ")
+}
+
+// watchError says why a directory cannot be watched and what to do about it.
+func watchError(dir string, err error) error {
+	const verb = "cannot watch %s: "
+	switch {
+	case errors.Is(err, unix.ENOSPC):
+		return fault.New(fault.Unavailable, verb+"the limit of inotify watches is reached: raise it: "+
+			"sysctl fs.inotify.max_user_watches=524288 (%w)", dir, err)
+	case errors.Is(err, unix.EMFILE):
+		return fault.New(fault.Unavailable, verb+"the limit of inotify instances or of open files is reached: raise it: "+
+			"sysctl fs.inotify.max_user_instances=1024 (%w)", dir, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.New(fault.Config, verb+"it does not exist: create it: mkdir -p %s (%w)", dir, dir, err)
+	case errors.Is(err, unix.ENOTDIR):
+		return fault.New(fault.Config, verb+"it is not a directory (%w)", dir, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fault.New(fault.NotPermitted, verb+"user id %d may not read it: give it read and search permission (%w)",
+			dir, os.Geteuid(), err)
+	}
+	return fmt.Errorf(verb+"%w", dir, err)
 }

@@ -3,28 +3,30 @@
 // kickstart overrides. It never moves, changes or deletes a file.
 //
 // Linux has no call that says "nobody will write to this file any more", so
-// several weak signs are combined. In order of strength:
+// several weak signs are combined:
 //
-//   - inotify says the last writer closed the file, or that it was renamed
-//     into the directory, and it has not changed since (Settle);
+//   - the file has not changed for some time (Settle): neither its size, its
+//     times nor its inode;
 //   - a read lease is granted, which the kernel refuses while anyone has the
 //     file open for writing; only for files of our own user, or with CAP_LEASE,
-//     and not on network file systems;
-//   - the file has not changed for a long time (Quiet), where neither of the
-//     two can be had: a foreign file that was there before the start;
+//     and not on network file systems. Where it cannot be had, the file must
+//     stay as it is for longer;
 //   - and always the caller's own check of the content (Whole), so that a copy
 //     which stalls for minutes, or is resumed by a second process, is not taken
 //     half-way.
 //
-// inotify is used through golang.org/x/sys and not through fsnotify, because
-// fsnotify has no close-after-write event, and because it wakes the process for
-// every single write of a ten-gigabyte copy.
+// Directories are watched with fsnotify. Its events are hints where to look, and
+// nothing is concluded from one alone. This library for all systems does not
+// pass on inotify's event for the close after writing, nor can it be told to
+// leave out the single writes. What that costs: a file of another user takes
+// longer; one that stays open long after its last write is looked at again after
+// half that time; and a copy wakes the process for each write.
 //
 // Changes made by another machine on a shared file system, a mount over the
-// directory and a moved grandparent raise no event: the rescan (Rescan) finds
-// them. Nothing else is polled: with no file pending there is no timer but that.
-// Time is measured on the monotonic clock; a file's mtime is only compared with
-// itself, so wrong or jumping clocks do not matter.
+// directory, its unmounting and a moved grandparent raise no event: the rescan
+// (Rescan) finds them. Nothing else is polled: with no file pending there is no
+// timer but that. Time is measured on the monotonic clock; a file's times are
+// only compared with themselves, so wrong or jumping clocks do not matter.
 package watch
 
 import (
@@ -69,8 +71,8 @@ type Event struct {
 
 // Options tune a watch. The zero value of each field means its default.
 type Options struct {
-	// Settle is how long a file that was closed or moved in must stay as it is
-	// (ISOs), and how long all files must (Kickstarts). Default 2 s.
+	// Settle is how long a file that nobody has open for writing must stay as it
+	// is (ISOs), and how long all files must (Kickstarts). Default 2 s.
 	Settle time.Duration
 	// Rescan is how often the directory is read without an event; ISOs then also
 	// tells again about every file that is still there, so that a caller who
@@ -85,7 +87,9 @@ type Options struct {
 	// The rest is for ISOs only.
 
 	// Quiet is how long a file must stay as it is when it cannot be known
-	// whether somebody still writes to it. Default 1 min.
+	// whether somebody still has it open for writing. With Whole, five times
+	// Settle is enough, if that is less: the file says itself that nothing is
+	// missing. Default 1 min.
 	Quiet time.Duration
 	// Notice is how long a file must stay as it is to be told of as Waiting.
 	// Default 1 min.
@@ -99,6 +103,8 @@ type Options struct {
 	// not this package's business. It is only called for readable regular
 	// files that are not empty. Nil means there is nothing to check.
 	Whole func(path string) error
+
+	lull time.Duration // what follows from Quiet, Settle and Whole, see Quiet
 }
 
 // withDefaults fills in what the caller left out.
@@ -116,8 +122,11 @@ func (o Options) withDefaults() Options {
 	if o.MaxFiles <= 0 {
 		o.MaxFiles = 4096
 	}
+	o.lull = o.Quiet
 	if o.Whole == nil {
 		o.Whole = func(string) error { return nil }
+	} else {
+		o.lull = min(o.Quiet, 5*o.Settle)
 	}
 	return o
 }
@@ -149,11 +158,4 @@ func (o *outbox) state(dir, trouble string) {
 		o.send(Event{Kind: Trouble, Path: dir, Reason: trouble})
 	}
 	o.trouble = trouble
-}
-
-// deaf tells that inotify has failed, unless it ended because ctx did.
-func (o *outbox) deaf(dir string) {
-	if o.ctx.Err() == nil {
-		o.state(dir, "reading inotify events failed: restart esxid")
-	}
 }
