@@ -16,6 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// blink is for how long no event is read when there were two equal ones in a row,
+// as the writes of a big copy are. The kernel merges what waits to be read into
+// one event, and the copy wakes us some twenty times a second, not thousands.
+const blink = 50 * time.Millisecond
+
 // isos is the watch of a drop directory. Everything in it belongs to run.
 type isos struct {
 	outbox
@@ -70,12 +75,24 @@ func (w *isos) run() {
 	defer rescan.Stop()
 
 	w.report(nil)
+	var last fsnotify.Event
+	var pause <-chan time.Time
 	for {
+		events := w.place.events()
+		if pause != nil {
+			events = nil
+		}
 		select {
 		case <-w.ctx.Done():
 			return
-		case e := <-w.place.events():
+		case e := <-events:
 			w.handle(e)
+			if e.Op == fsnotify.Write && e == last {
+				pause = time.After(blink)
+			}
+			last = e
+		case <-pause:
+			pause = nil
 		case <-w.place.lost:
 			w.rescan()
 		case <-w.timer():

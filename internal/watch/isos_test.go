@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,6 +126,36 @@ func TestStalledWriterHoldsFileOpen(t *testing.T) {
 	f.wantWaiting("x.iso", "still open for writing")
 	must(t, w.Close())
 	f.want(Complete, "x.iso")
+	f.wantNothing()
+}
+
+// TestBigCopy: many small writes must not make for as many rounds of the loop.
+func TestBigCopy(t *testing.T) {
+	w, err := newISOs(t.Context(), t.TempDir(), quick())
+	must(t, err)
+	var rounds atomic.Int64 // each asks for the time at least once, to set its timer
+	w.now = func() time.Time {
+		rounds.Add(1)
+		return time.Now()
+	}
+	go w.run()
+	f := &follower{t, w.place.path, w.ch}
+	file, err := os.Create(filepath.Join(f.dir, "x.iso"))
+	must(t, err)
+	defer file.Close()
+	const writes = 500
+	start := time.Now()
+	for range writes {
+		_, err := file.WriteString(content)
+		must(t, err)
+		time.Sleep(50 * time.Microsecond) // so that we have time to read each event
+	}
+	took := time.Since(start)
+	must(t, file.Close())
+	f.want(Complete, "x.iso")
+	if most := 20 * int64(1+took/blink); rounds.Load() > most {
+		t.Errorf("%d rounds for %d writes in %v, want at most %d", rounds.Load(), writes, took, most)
+	}
 	f.wantNothing()
 }
 

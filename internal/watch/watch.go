@@ -20,7 +20,8 @@
 // pass on inotify's event for the close after writing, nor can it be told to
 // leave out the single writes. What that costs: a file of another user takes
 // longer; one that stays open long after its last write is looked at again after
-// half that time; and a copy wakes the process for each write.
+// half that time; and a copy wakes the process some twenty times a second, or
+// for each write if several copies go on together.
 //
 // Changes made by another machine on a shared file system, a mount over the
 // directory, its unmounting and a moved grandparent raise no event: the rescan
