@@ -367,6 +367,42 @@ func TestDirectoryReplacedUnseen(t *testing.T) {
 	f.want(Complete, "x.iso")
 }
 
+// TestWatchLostUnseen: fsnotify forgets the watch of what is unmounted and says
+// nothing; the rescan has to bring it back.
+func TestWatchLostUnseen(t *testing.T) {
+	again := make(chan struct{})
+	o := quick()
+	o.Again = again
+	w, err := newISOs(t.Context(), t.TempDir(), o)
+	must(t, err)
+	must(t, w.place.watcher.Remove(w.place.path))
+	write(t, filepath.Join(w.place.path, "x.iso"), content)
+	go w.run()
+	f := &follower{t, w.place.path, w.ch}
+	again <- struct{}{}
+	f.want(Complete, "x.iso")
+	f.wantNothing()
+}
+
+// TestMovedAwayAndDeleted before anything is read: fsnotify fails to end a watch
+// that is gone, and holds a lock until this error is taken.
+func TestMovedAwayAndDeleted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "incoming")
+	must(t, os.Mkdir(dir, 0o755))
+	w, err := newISOs(t.Context(), dir, quick())
+	must(t, err)
+	aside := filepath.Join(t.TempDir(), "aside")
+	must(t, os.Rename(dir, aside))
+	must(t, os.Remove(aside))
+	go w.run()
+	f := &follower{t, dir, w.ch}
+	f.wantReason(Trouble, "", "it does not exist")
+	must(t, os.Mkdir(dir, 0o755))
+	f.want(Recovered, "")
+	write(t, filepath.Join(dir, "x.iso"), content)
+	f.want(Complete, "x.iso")
+}
+
 // TestOverflow lets the kernel's queue really overflow before a file comes.
 func TestOverflow(t *testing.T) {
 	b, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")

@@ -172,6 +172,26 @@ func TestKickstartDirectoryComesAndGoes(t *testing.T) {
 	f.wantChanged("9.0.d/a.cfg")
 }
 
+// TestKickstartEventsLost: what happened unseen is found when the kernel says
+// that events were lost, and subdirectories are watched as before.
+func TestKickstartEventsLost(t *testing.T) {
+	k, err := newKickstarts(t.Context(), overrides(t), Options{Settle: 20 * time.Millisecond})
+	must(t, err)
+	for _, path := range k.place.watcher.WatchList() {
+		must(t, k.place.watcher.Remove(path))
+	}
+	put(t, k.place.path+"/8.0.d/10-ntp.cfg", "two")
+	must(t, os.Mkdir(k.place.path+"/7.0.d", 0o755))
+	k.place.lost <- struct{}{} // as hear does
+	go k.run()
+	f := &follower{t, k.place.path, k.ch}
+	f.wantChanged("8.0.d/10-ntp.cfg")
+	put(t, f.dir+"/7.0.d/a.cfg", "one")
+	f.wantChanged("7.0.d/a.cfg")
+	put(t, f.dir+"/8.0.d/10-ntp.cfg", "three")
+	f.wantChanged("8.0.d/10-ntp.cfg")
+}
+
 // TestKickstartRescan finds what raises no event: a change behind a symlink.
 func TestKickstartRescan(t *testing.T) {
 	dir := overrides(t)
