@@ -33,7 +33,7 @@ func lookAt(path string) (stamp, error) {
 func stampOf(fi fs.FileInfo) stamp {
 	s := stamp{size: fi.Size(), mtime: fi.ModTime().UnixNano(), kind: fi.Mode().Type()}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		s.dev, s.ino, s.ctime = uint64(st.Dev), st.Ino, st.Ctim.Nano()
+		s.dev, s.ino, s.ctime = st.Dev, st.Ino, st.Ctim.Nano()
 	}
 	return s
 }

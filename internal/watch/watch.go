@@ -150,10 +150,10 @@ func (o *outbox) send(e Event) {
 
 // state tells of trouble with dir, or of its end, once.
 func (o *outbox) state(dir, trouble string) {
-	switch {
-	case trouble == o.trouble:
+	switch trouble {
+	case o.trouble:
 		return
-	case trouble == "":
+	case "":
 		o.send(Event{Kind: Recovered, Path: dir})
 	default:
 		o.send(Event{Kind: Trouble, Path: dir, Reason: trouble})
