@@ -74,8 +74,10 @@ func compare(dir, generation string, size int64, rounds int) error {
 	if err != nil {
 		return err
 	}
-	defer server.Wait()
-	defer server.Process.Signal(os.Interrupt)
+	defer func() {
+		_ = server.Process.Signal(os.Interrupt) // it may be gone already
+		_ = server.Wait()                       // all was measured before
+	}()
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		return fmt.Errorf("the server does not start: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -431,7 +432,7 @@ func TestBackoff(t *testing.T) {
 	b.RetryFor, b.RetryFirst, b.RetryMax = 2*time.Hour, time.Hour, time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := b.wait(ctx, &transient{err: fmt.Errorf("x")}); err != context.Canceled {
+	if err := b.wait(ctx, &transient{err: fmt.Errorf("x")}); !errors.Is(err, context.Canceled) {
 		t.Errorf("err = %v", err)
 	}
 }
