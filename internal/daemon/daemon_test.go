@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -400,5 +401,32 @@ func TestRetentionKeepsWhatIsCurrent(t *testing.T) {
 	left, err := os.ReadDir(r.store.Builds)
 	if err != nil || len(left) != 1 {
 		t.Errorf("build directories left: %v, %v", left, err)
+	}
+}
+
+// Of one name the newest ISOs stay, and with them their images.
+func TestRetentionRetiresOldISOs(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	r.cfg.Retention.ImagesPerName = 2
+	for _, number := range []string{"22380479", "24280767", "24022510"} {
+		r.addISO("8.0.3", number)
+	}
+	r.addISO("6.7.0", "8169922")
+	r.run()
+	r.until("the newest two and the other name", func(b map[string]*build.Build) bool {
+		n := states(b)
+		return len(b) == 3 && n[build.Done] == 2 && n[build.Built] == 1
+	})
+	entries, damaged := r.library.all()
+	if len(damaged) > 0 {
+		t.Error(damaged)
+	}
+	var left []string
+	for _, e := range entries {
+		left = append(left, e.Build)
+	}
+	slices.Sort(left)
+	if got := strings.Join(left, " "); got != "24022510 24280767 8169922" {
+		t.Errorf("ISOs left: %s", got)
 	}
 }

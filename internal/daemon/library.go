@@ -56,6 +56,16 @@ func (l *library) add(e entry, file string) error {
 	return move(file, l.isoPath(e.SHA256))
 }
 
+// remove deletes an ISO and then its record.
+func (l *library) remove(sum string) error {
+	for _, path := range []string{l.isoPath(sum), l.recordPath(sum)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 var recordForm = regexp.MustCompile(`^[0-9a-f]{64}\.json$`)
 
 // maxEntry bounds the size of a record that is read, in bytes.

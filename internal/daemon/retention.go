@@ -11,21 +11,20 @@ import (
 	"github.com/esxid/esxid/internal/build"
 )
 
-// prune removes what retention does not keep. What is current, running or not
-// yet on every target stays whatever the settings say.
+// prune removes what retention does not keep: builds that an ISO does not stand
+// for any more, and ISOs that have enough newer ones of the same name. What is
+// running, owns its name or is not yet on every target stays whatever the
+// settings say.
 func (d *Daemon) prune() {
-	removable := d.sorted(func(b *build.Build) bool {
-		return !d.isRunning(b) && !d.isCurrent(b)
-	})
-	slices.Reverse(removable) // newest first
-	kept := map[string]int{}
+	old := d.sorted(func(b *build.Build) bool { return !d.isRunning(b) && !d.isCurrent(b) })
+	slices.Reverse(old) // newest first
+	kept, failed := map[string]int{}, 0
 	for _, b := range d.builds {
 		if d.isCurrent(b) {
 			kept[b.Plan.Name]++
 		}
 	}
-	failed := 0
-	for _, b := range removable {
+	for _, b := range old {
 		switch {
 		case b.State == build.Failed && failed < d.cfg.Retention.FailedBuilds:
 			failed++
@@ -35,7 +34,37 @@ func (d *Daemon) prune() {
 			d.remove(b)
 		}
 	}
-	d.shrink(removable)
+	outdated := d.outdated()
+	newer := map[string]int{}
+	for i := len(outdated) - 1; i >= 0; i-- { // newest first, behind the owner
+		b := outdated[i]
+		if newer[b.Plan.Name]++; newer[b.Plan.Name] >= d.cfg.Retention.ImagesPerName {
+			d.retire(b)
+		}
+	}
+	d.shrink(old, outdated)
+}
+
+// outdated returns the builds of ISOs whose name belongs to a newer one, oldest
+// ESXi build first.
+func (d *Daemon) outdated() []*build.Build {
+	list := d.sorted(func(b *build.Build) bool {
+		return d.isCurrent(b) && !d.isRunning(b) && !d.owns(b) && b.State != build.Failed
+	})
+	slices.SortFunc(list, compareBuilds)
+	return list
+}
+
+// retire removes an outdated ISO with its build and its image.
+func (d *Daemon) retire(b *build.Build) {
+	sum := b.Plan.ISO.SHA256
+	if err := d.library.remove(sum); err != nil {
+		d.log.Error("cannot remove an outdated ISO", "build", b.ID(), "error", err)
+		return
+	}
+	delete(d.current, sum)
+	d.log.Info("removed an outdated ISO: there are newer ones of this name", "name", b.Plan.Name, "version", b.Plan.ISO.Version, "iso_build", b.Plan.ISO.Build)
+	d.remove(b)
 }
 
 // remove deletes a build and, if it still is the one in the image's directory,
@@ -57,23 +86,28 @@ func (d *Daemon) remove(b *build.Build) {
 	d.log.Info("removed an old build", "build", b.ID(), "name", b.Plan.Name)
 }
 
-// shrink removes the oldest builds that may go until the size limit holds.
-func (d *Daemon) shrink(removable []*build.Build) {
+// shrink removes old builds, oldest first, and then outdated ISOs until the size
+// limit holds.
+func (d *Daemon) shrink(old, outdated []*build.Build) {
 	limit := int64(d.cfg.Retention.MaxGiB) << 30
-	if limit == 0 {
-		return
-	}
-	for i := len(removable) - 1; i >= 0; i-- {
+	over := func() bool {
 		used, err := diskUsage(d.library.dir, d.store.Builds, d.store.Images)
 		if err != nil {
 			d.log.Error("cannot measure the state directory", "error", err)
-			return
 		}
-		if used <= limit {
-			return
+		return err == nil && used > limit
+	}
+	if limit == 0 {
+		return
+	}
+	for _, b := range slices.Backward(old) {
+		if d.builds[b.ID()] != nil && over() {
+			d.remove(b)
 		}
-		if d.builds[removable[i].ID()] != nil {
-			d.remove(removable[i])
+	}
+	for _, b := range outdated {
+		if d.builds[b.ID()] != nil && over() {
+			d.retire(b)
 		}
 	}
 }
