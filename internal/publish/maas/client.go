@@ -18,6 +18,10 @@
 //     without its checksum being looked at. So there an upload is continued
 //     only if this client knows the fate of each chunk before (journal.go).
 //
+// With several region controllers the bytes land on the one that takes the
+// request, so url must lead to one of them and not to all in turn. The others,
+// and up to 3.4 the rack controllers, copy a finished image by themselves.
+//
 // # keep_old
 //
 // Without keep_old MAAS deletes the other files of the resource when the new
