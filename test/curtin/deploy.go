@@ -63,10 +63,16 @@ func (d Deployment) Run(ctx context.Context) (Result, error) {
 
 // job is what ephemeral.py is told.
 type job struct {
-	Disk   string            `json:"disk"`
-	Links  map[string]string `json:"links"`
-	Config json.RawMessage   `json:"config"`
-	Runs   int               `json:"runs"`
+	Disks  []jobDisk       `json:"disks"`
+	Target string          `json:"target"` // serial number
+	Config json.RawMessage `json:"config"`
+	Runs   int             `json:"runs"`
+}
+
+type jobDisk struct {
+	Serial string `json:"serial"`
+	Name   string `json:"name"` // if the configuration knows the disk by it
+	Link   string `json:"link"` // below /dev/disk/by-id, if it knows it by that
 }
 
 func (d Deployment) machine(dir string) (tinylinux.Machine, error) {
@@ -75,11 +81,11 @@ func (d Deployment) machine(dir string) (tinylinux.Machine, error) {
 		return tinylinux.Machine{}, err
 	}
 	m := tinylinux.Machine{Command: []string{"python3", "-B", "/ephemeral.py", "/job.json"}}
-	j := job{Links: map[string]string{}, Config: d.Config.JSON, Runs: max(d.Runs, 1)}
+	j := job{Config: d.Config.JSON, Runs: max(d.Runs, 1)}
 	for i, disk := range d.Config.Disks {
 		path, device := d.Disk, deviceName(disk.Name, d.Bus, i)
 		if disk.Name == target.Name {
-			j.Disk = "/dev/" + device
+			j.Target = cmp.Or(disk.Serial, device)
 		} else {
 			path = filepath.Join(dir, disk.Name)
 			if err := create(path, cmp.Or(disk.Size, otherDisk)); err != nil {
@@ -88,9 +94,13 @@ func (d Deployment) machine(dir string) (tinylinux.Machine, error) {
 		}
 		attach(&m, disk, device, path)
 		m.WaitFor = append(m.WaitFor, "/dev/"+device)
-		if name, ok := strings.CutPrefix(disk.Path, "/dev/disk/by-id/"); ok {
-			j.Links[name] = "../../" + device
+		known := jobDisk{Serial: cmp.Or(disk.Serial, device)}
+		if link, ok := strings.CutPrefix(disk.Path, "/dev/disk/by-id/"); ok {
+			known.Link = link
+		} else if disk.Path == "/dev/"+device {
+			known.Name = device
 		}
+		j.Disks = append(j.Disks, known)
 	}
 	text, err := json.Marshal(j)
 	m.Files = map[string][]byte{"ephemeral.py": ephemeral, "job.json": text}

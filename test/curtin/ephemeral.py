@@ -2,8 +2,9 @@
 
     python3 ephemeral.py JOB
 
-JOB is a JSON file: disk (the device written to), links ({by-id name: device}),
-config (curtin's configuration), runs (how often the hook runs: 1). Prints the
+JOB is a JSON file: disks, each with serial, name (that it must have, or ""), link
+(below /dev/disk/by-id, or ""); target (serial of the disk written to); config
+(curtin's configuration); runs (how often the hook runs: 1). Prints the
 installation log; exits with 3 where curtin's install does.
 """
 
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 SEARCHED = ["curtin", "system-data/var/lib/snapd", "snaps"]
 
@@ -23,16 +25,19 @@ class InstallError(Exception):
 def main(path):
     with open(path) as f:
         job = json.load(f)
-    make_links(job["links"])
+    if any(disk["name"] and device_of(disk["serial"]) != disk["name"] for disk in job["disks"]):
+        renumber_nvme([disk["serial"] for disk in job["disks"]])
+    make_links(job["disks"])
+    target = "/dev/" + device_of(job["target"])
     try:
         log = ""
         for _ in range(job["runs"]):
-            log = install(job, log)
+            log = install(job["config"], target, log)
     except InstallError as e:
         say("install failed: {}".format(e))
         return 3
     for flag in ("-p", "-v"):
-        say(subprocess.check_output(["sgdisk", flag, job["disk"]], stderr=subprocess.STDOUT).decode())
+        say(subprocess.check_output(["sgdisk", flag, target], stderr=subprocess.STDOUT).decode())
     return 0
 
 
@@ -40,24 +45,57 @@ def say(text):
     print("curtin: " + text.rstrip("\n"), flush=True)
 
 
-def make_links(links):
+def device_of(serial):
+    """The kernel's name of the disk with a serial number. Disks are probed side by side,
+    so it is not always the same."""
+    for device in os.listdir("/sys/block"):
+        if serial in (serial_of(device, "serial"), serial_of(device, "vpd_pg80")[4:]):
+            return device
+    raise InstallError("no disk has the serial number {}".format(serial))
+
+
+def serial_of(device, attribute):
+    try:
+        with open(os.path.join("/sys/block", device, "device", attribute), encoding="latin-1") as f:
+            return f.read().strip(" \n")
+    except OSError:
+        return ""
+
+
+def renumber_nvme(serials):
+    """Has the driver take the NVMe controllers one after the other, in this order."""
+    driver = "/sys/bus/pci/drivers/nvme"
+    controllers = {read("/sys/class/nvme", name, "serial"): read("/sys/class/nvme", name, "address")
+                   for name in os.listdir("/sys/class/nvme")}
+    for address in controllers.values():
+        write_file(os.path.join(driver, "unbind"), address)
+    for serial in serials:
+        write_file(os.path.join(driver, "bind"), controllers[serial])
+    deadline = time.monotonic() + 30
+    for n in range(len(serials)):
+        while not os.path.exists("/dev/nvme{}n1".format(n)) and time.monotonic() < deadline:
+            time.sleep(0.01)  # there is no udev to tell
+
+
+def make_links(disks):
     """What udev does in the real system."""
     os.makedirs("/dev/disk/by-id", exist_ok=True)
-    for name, device in links.items():
-        os.symlink(device, os.path.join("/dev/disk/by-id", name))
+    for disk in disks:
+        if disk["link"]:
+            os.symlink("../../" + device_of(disk["serial"]), os.path.join("/dev/disk/by-id", disk["link"]))
 
 
-def install(job, log):
-    run("partprobe", job["disk"])
-    partition = find_root(job["disk"])
+def install(config, disk, log):
+    run("partprobe", disk)
+    partition = find_root(disk)
     say("hook found on partition {}".format(read("/sys/class/block", os.path.basename(partition), "partition")))
     work = tempfile.mkdtemp(prefix="curtin-")
     target = os.path.join(work, "target")
     os.mkdir(target)
     run("mount", partition, target)
     try:
-        extract(job["config"], target)
-        return log + run_hooks(job["config"], work, target)
+        extract(config, target)
+        return log + run_hooks(config, work, target)
     finally:
         write_file(os.path.join(target, "root/curtin-install.log"), log or "(log)\n")
         run("umount", "--recursive", target)
