@@ -96,6 +96,11 @@ func Faults() []string {
 	return names
 }
 
+// AtChunk reports whether it makes a difference at which chunk a fault happens.
+func AtChunk(name string) bool {
+	return !slices.Contains(always, name) && name != createLost && name != create502
+}
+
 // DescribeFaults returns one line of help per fault.
 func DescribeFaults() string {
 	var b strings.Builder
