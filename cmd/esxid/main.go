@@ -135,6 +135,7 @@ func newHelpCommand() *cobra.Command {
 			if err != nil || len(rest) > 0 {
 				return unknownCommand(root, strings.Join(args, " "))
 			}
+			about.InitDefaultHelpFlag() // otherwise done when the command runs
 			return about.Help()
 		},
 	}

@@ -1,0 +1,280 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/config"
+	"github.com/esxid/esxid/internal/kickstart"
+	"github.com/esxid/esxid/test/esxisim"
+)
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func fails(ts *testscript.TestScript, neg bool, args []string) {
+	exits(ts, neg, args)
+	if args[0] == "0" {
+		ts.Fatalf("fails is for failures")
+	}
+	if text := ts.ReadFile("stdout"); text != "" {
+		ts.Fatalf("a failed command printed a result")
+	}
+	var messages []string
+	for line := range strings.Lines(ts.ReadFile("stderr")) {
+		if message, ok := strings.CutPrefix(line, "esxid: "); ok {
+			messages = append(messages, strings.TrimSpace(message))
+		} else if len(messages) > 0 {
+			ts.Fatalf("something stands behind the error's message: %q", line)
+		}
+	}
+	if len(messages) != 1 {
+		ts.Fatalf("%d messages, want one: %q", len(messages), messages)
+	}
+	for part := range strings.SplitSeq(messages[0], ": ") {
+		if len(part) > 20 && strings.Count(ts.ReadFile("stderr"), part) > 1 {
+			ts.Fatalf("stderr says %q twice", part)
+		}
+	}
+}
+
+// failsFull runs a program with /dev/full as its stdout, where every write fails
+// as on a full disk.
+func failsFull(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: fails-full CODE esxid ARGS...")
+	}
+	fails(ts, neg, append([]string{args[0], "sh", "-c", `exec "$@" >/dev/full`, "sh"}, args[1:]...))
+}
+
+func mkiso(ts *testscript.TestScript, _ bool, args []string) {
+	o := esxisim.Options{Version: "6.7", Build: "8169922", PayloadMiB: 4}
+	for ; len(args) > 2; args = args[2:] {
+		switch args[0] {
+		case "--version":
+			o.Version, o.Build = args[1], ""
+		case "--build":
+			o.Build = args[1]
+		case "--oem":
+			o.OEM = args[1]
+		default:
+			ts.Fatalf("unknown flag %s", args[0])
+		}
+	}
+	if len(args) != 1 {
+		ts.Fatalf("usage: mkiso [--version V] [--build B] [--oem O] ISO")
+	}
+	iso, err := shared.iso(o)
+	ts.Check(err)
+	ts.Check(copyFile(iso, ts.MkAbs(args[0])))
+}
+
+// copyFile copies, because a hard link would change the original's inode under
+// another script's esxid.
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(out, in); err != nil {
+		out.Close()
+		return err
+	}
+	return out.Close()
+}
+
+// preinstall does with the host's programs what an installation in a virtual
+// machine leaves, and then the build's own steps up to the one asked for.
+func preinstall(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 || len(args) > 4 {
+		ts.Fatalf("usage: preinstall ISO DIR [STEP [CONFIG]]")
+	}
+	iso, dir, until, cfg := ts.MkAbs(args[0]), ts.MkAbs(args[1]), build.StepInstall, config.Default()
+	if len(args) > 2 {
+		until = args[2]
+	}
+	if len(args) > 3 {
+		var err error
+		cfg, err = config.Load(ts.MkAbs(args[3]))
+		ts.Check(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	info, _, err := identify(ctx, iso, nil)
+	ts.Check(err)
+	ts.Check(os.MkdirAll(dir, 0o700))
+	store, err := build.OpenStore(filepath.Join(dir, "builds"), filepath.Join(dir, "images"))
+	ts.Check(err)
+	secret, err := store.Secret()
+	ts.Check(err)
+	src, err := kickstart.Select(cfg.KickstartDir, kickstart.Version{Number: info.Version, Build: info.Build})
+	ts.Check(err)
+	plan, err := build.NewPlan(cfg, info, src, secret)
+	ts.Check(err)
+	b, err := store.Create(plan, src, iso, time.Now())
+	ts.Check(err)
+	if until == "none" {
+		return
+	}
+
+	ts.Check(os.WriteFile(filepath.Join(store.Dir(b.ID()), "ks.cfg"), []byte("vmaccepteula\n"), 0o600))
+	b.Steps[build.StepKickstart] = build.StepRecord{Finished: time.Now()}
+	if until != build.StepKickstart {
+		ts.Check(esxisim.WriteDisk(filepath.Join(store.Dir(b.ID()), "disk.raw"), esxisim.DiskOptions{
+			Options: esxisim.Options{Version: info.Version, Build: info.Build, OEM: info.Vendor, PayloadMiB: 4},
+			LayoutOptions: esxisim.LayoutOptions{NoVMFS: true},
+		}))
+		b.Steps[build.StepInstall] = build.StepRecord{Finished: time.Now()}
+	}
+	ts.Check(store.Save(b))
+	if b.Steps[until] != (build.StepRecord{}) {
+		return
+	}
+	r := &build.Runner{Config: cfg, Store: store, Version: version, Report: func(e build.Event) {
+		if e.Step == until && e.State == build.EventDone {
+			cancel()
+		}
+	}}
+	if err := r.Make(ctx, b); !errors.Is(err, context.Canceled) {
+		ts.Check(err)
+	}
+}
+
+func tmpfs(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: tmpfs SIZE DIR")
+	}
+	dir := ts.MkAbs(args[1])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+args[0]); err != nil {
+		ts.Fatalf("cannot mount a small tmpfs (tests run as root): %v", err)
+	}
+	ts.Defer(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			ts.Logf("cannot unmount %s: %v", dir, err)
+		}
+	})
+}
+
+const filler = "filler"
+
+func fill(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: fill DIR KIB")
+	}
+	leave, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	dir := ts.MkAbs(args[0])
+	f, err := os.Create(filepath.Join(dir, filler))
+	ts.Check(err)
+	defer f.Close()
+	var st unix.Statfs_t
+	ts.Check(unix.Statfs(dir, &st))
+	ts.Check(unix.Fallocate(int(f.Fd()), 0, 0, max(1, int64(st.Bavail)*st.Bsize-leave<<10)))
+}
+
+func empty(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.Remove(filepath.Join(ts.MkAbs(args[0]), filler)))
+}
+
+func mkfifo(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(unix.Mkfifo(ts.MkAbs(args[0]), 0o644))
+}
+
+func truncate(ts *testscript.TestScript, _ bool, args []string) {
+	size, err := strconv.ParseInt(args[0], 10, 64)
+	ts.Check(err)
+	f, err := os.OpenFile(ts.MkAbs(args[1]), os.O_CREATE|os.O_RDWR, 0o644)
+	ts.Check(err)
+	defer f.Close()
+	ts.Check(f.Truncate(size))
+}
+
+func replace(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 || len(args[0]) != len(args[1]) {
+		ts.Fatalf("usage: replace OLD NEW FILE, with texts of one length")
+	}
+	text, err := os.ReadFile(ts.MkAbs(args[2]))
+	ts.Check(err)
+	if !bytes.Contains(text, []byte(args[0])) {
+		ts.Fatalf("%s has no %q", args[2], args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), bytes.ReplaceAll(text, []byte(args[0]), []byte(args[1])), 0o644))
+}
+
+func flock(ts *testscript.TestScript, _ bool, args []string) {
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_CREATE|os.O_RDWR, 0o600)
+	ts.Check(err)
+	ts.Check(unix.Flock(int(f.Fd()), unix.LOCK_EX))
+	ts.Defer(func() { f.Close() })
+}
+
+// awaitLimit is generous because the machine may be busy; usual is a moment.
+const awaitLimit = time.Minute
+
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	for deadline := time.Now().Add(awaitLimit); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Lstat(path); err == nil {
+			return
+		}
+	}
+	ts.Fatalf("%s did not appear within %v", args[0], awaitLimit)
+}
+
+func left(ts *testscript.TestScript, _ bool, args []string) {
+	entries, err := os.ReadDir(ts.MkAbs(args[0]))
+	ts.Check(err)
+	var names []string
+	for _, e := range entries {
+		if e.Name() != filler {
+			names = append(names, e.Name())
+		}
+	}
+	if !slices.Equal(names, args[1:]) {
+		ts.Fatalf("%s holds %q, want %q", args[0], names, args[1:])
+	}
+}
+
+func sameFile(a, b string) (bool, error) {
+	x, err := os.ReadFile(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := os.ReadFile(b)
+	return bytes.Equal(x, y), err
+}

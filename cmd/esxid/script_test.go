@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/esxid/esxid/test/esxisim"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(suite{m}, map[string]func(){
+		"esxid":        main,
+		"esxid-nobody": func() { becomeNobody(); main() },
+	})
+}
+
+// nobody is a user who owns nothing and may do nothing (Debian's).
+const nobody = 65534
+
+// becomeNobody gives up root for this process. A user other than root has
+// nothing to give up.
+func becomeNobody() {
+	if os.Getuid() != 0 {
+		return
+	}
+	for _, err := range []error{syscall.Setgroups(nil), syscall.Setgid(nobody), syscall.Setuid(nobody)} {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "cannot become nobody:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// suite makes room for what several scripts share.
+type suite struct{ *testing.M }
+
+func (s suite) Run() int {
+	dir, err := os.MkdirTemp("", "esxid-script-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	shared.dir = dir
+	return s.M.Run()
+}
+
+// shared holds the ISOs that were made, because each takes a second.
+var shared = isoCache{made: map[esxisim.Options]func() (string, error){}}
+
+type isoCache struct {
+	dir  string
+	mu   sync.Mutex
+	made map[esxisim.Options]func() (string, error)
+}
+
+// iso returns the path of an ISO, which must not be changed.
+func (c *isoCache) iso(o esxisim.Options) (string, error) {
+	c.mu.Lock()
+	once := c.made[o]
+	if once == nil {
+		path := filepath.Join(c.dir, fmt.Sprintf("%d.iso", len(c.made)))
+		once = sync.OnceValues(func() (string, error) { return path, esxisim.BuildISO(context.Background(), o, path) })
+		c.made[o] = once
+	}
+	c.mu.Unlock()
+	return once()
+}
+
+// TestScript runs the scripts in testdata/script, which use esxid as people do,
+// with these commands beside testscript's own:
+//
+//	exits CODE PROGRAM ARGS...      runs a program and checks its exit code
+//	fails CODE esxid ARGS...        the same for a failure: nothing on stdout, one message on stderr
+//	fails-full CODE esxid ARGS...   the same with a full disk behind stdout
+//	normal stdout|stderr FILE       writes a program's output to FILE without what differs from run to run
+//	mkiso [--version V] [--build B] [--oem O] ISO
+//	                                makes the installer ISO of a simulated ESXi
+//	preinstall ISO DIR [STEP [CONFIG]]
+//	                                makes the record and the disk of a build of ISO in the directory DIR
+//	                                in which all steps up to STEP (install) are done
+//	maas [FAULT...]                 serves a MAAS; $MAAS_URL, $MAAS_KEY and $MAAS_USER_KEY are its
+//	                                address and the files with an administrator's and a user's key
+//	maas-revoke                     revokes the administrator's key
+//	maas-has NAME FILE              checks that the MAAS serves FILE as NAME; [!] that it has no NAME
+//	tmpfs SIZE DIR                  mounts a small file system (these tests run as root)
+//	fill DIR KIB                    leaves KIB free in the file system of DIR
+//	empty DIR                       undoes it
+//	mkfifo PATH, truncate SIZE FILE, replace OLD NEW FILE (of the same length)
+//	flock FILE                      holds a lock until the script ends
+//	await PATH                      waits until PATH exists
+//	left DIR [NAME...]              checks the names in DIR, those with a dot included
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "fails": fails, "fails-full": failsFull, "normal": normal,
+			"mkiso": mkiso, "preinstall": preinstall,
+			"maas": serveMAAS, "maas-revoke": revokeKey, "maas-has": maasHas,
+			"tmpfs": tmpfs, "fill": fill, "empty": empty,
+			"mkfifo": mkfifo, "truncate": truncate, "replace": replace, "flock": flock, "await": await, "left": left,
+		},
+	})
+}
+
+// setup gives each script a host of its own: no configuration in /etc, and in
+// $BIN nothing but esxid.
+func setup(e *testscript.Env) error {
+	bin, _, _ := strings.Cut(e.Getenv("PATH"), string(os.PathListSeparator))
+	e.Setenv("BIN", bin)
+	e.Values[maasKey{}] = &maasState{}
+	// For the scripts that run esxid as somebody else.
+	for dir := e.WorkDir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// volatile is what differs between two runs of the same command.
+var volatile = []struct {
+	pattern *regexp.Regexp
+	word    string
+}{
+	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "SHA256"},
+	{regexp.MustCompile(`(\d-\d+)-[0-9a-f]{8}\b`), "$1-KEY"},
+	{regexp.MustCompile(`\b\d+\.\d+s\b`), "TIME"},
+	{regexp.MustCompile(`"seconds": ?[0-9.e-]+`), `"seconds": SECONDS`},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.0-9]*Z`), "DATE"},
+	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://MAAS"},
+	{regexp.MustCompile(`("size": |size: +)\d+`), "${1}SIZE"},
+}
+
+func normal(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: normal stdout|stderr FILE")
+	}
+	text := ts.ReadFile(args[0])
+	for _, v := range volatile {
+		text = v.pattern.ReplaceAllString(text, v.word)
+	}
+	text = strings.ReplaceAll(text, ts.Getenv("WORK"), "$WORK")
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o644))
+}
