@@ -135,7 +135,8 @@ func newHelpCommand() *cobra.Command {
 			if err != nil || len(rest) > 0 {
 				return unknownCommand(root, strings.Join(args, " "))
 			}
-			about.InitDefaultHelpFlag() // otherwise done when the command runs
+			about.InitDefaultHelpFlag() // both are otherwise done when the command runs
+			about.InitDefaultVersionFlag()
 			return about.Help()
 		},
 	}
