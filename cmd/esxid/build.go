@@ -113,10 +113,13 @@ func printPlan(ctx context.Context, cfg *config.Config, o buildOptions, isoPath 
 // buildImage does the whole way. If only the publication failed there is a
 // result beside the error.
 func buildImage(ctx context.Context, cfg *config.Config, o buildOptions, isoPath string, events *printer) (*buildResult, error) {
-	// Nothing is worth doing on a host that cannot start the virtual machine, or
-	// for a target that will not take the image.
+	// Nothing is worth doing on a host that cannot do all of it, or for a target
+	// that will not take the image.
 	accel, err := resolveAccel(ctx, cfg, events)
 	if err != nil {
+		return nil, err
+	}
+	if err := build.CanCustomize(ctx, cfg.Image.Access); err != nil {
 		return nil, err
 	}
 	var targets []publish.Publisher

@@ -155,7 +155,7 @@ func preinstall(ts *testscript.TestScript, _ bool, args []string) {
 	b.Steps[build.StepKickstart] = build.StepRecord{Finished: time.Now()}
 	if until != build.StepKickstart {
 		ts.Check(esxisim.WriteDisk(filepath.Join(store.Dir(b.ID()), "disk.raw"), esxisim.DiskOptions{
-			Options: esxisim.Options{Version: info.Version, Build: info.Build, OEM: info.Vendor, PayloadMiB: 4},
+			Options:       esxisim.Options{Version: info.Version, Build: info.Build, OEM: info.Vendor, PayloadMiB: 4},
 			LayoutOptions: esxisim.LayoutOptions{NoVMFS: true},
 		}))
 		b.Steps[build.StepInstall] = build.StepRecord{Finished: time.Now()}
@@ -209,6 +209,14 @@ func fill(ts *testscript.TestScript, _ bool, args []string) {
 
 func empty(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.Remove(filepath.Join(ts.MkAbs(args[0]), filler)))
+}
+
+func copyTree(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.MkdirAll(filepath.Dir(ts.MkAbs(args[1])), 0o755))
+	out, err := exec.Command("/bin/cp", "-a", "--sparse=always", ts.MkAbs(args[0]), ts.MkAbs(args[1])).CombinedOutput()
+	if err != nil {
+		ts.Fatalf("%v: %s", err, out)
+	}
 }
 
 func mkfifo(ts *testscript.TestScript, _ bool, args []string) {

@@ -95,6 +95,7 @@ func (c *isoCache) iso(o esxisim.Options) (string, error) {
 //	tmpfs SIZE DIR                  mounts a small file system (these tests run as root)
 //	fill DIR KIB                    leaves KIB free in the file system of DIR
 //	empty DIR                       undoes it
+//	cp-r FROM TO                    copies a directory, its holes too
 //	mkfifo PATH, truncate SIZE FILE, replace OLD NEW FILE (of the same length)
 //	flock FILE                      holds a lock until the script ends
 //	await PATH                      waits until PATH exists
@@ -111,7 +112,7 @@ func TestScript(t *testing.T) {
 			"mkiso": mkiso, "preinstall": preinstall,
 			"maas": serveMAAS, "maas-revoke": revokeKey, "maas-has": maasHas,
 			"tmpfs": tmpfs, "fill": fill, "empty": empty,
-			"mkfifo": mkfifo, "truncate": truncate, "replace": replace, "flock": flock, "await": await, "left": left,
+			"cp-r": copyTree, "mkfifo": mkfifo, "truncate": truncate, "replace": replace, "flock": flock, "await": await, "left": left,
 		},
 	})
 }

@@ -85,12 +85,12 @@ func (w *work) build(plan build.Plan, src kickstart.Source, isoPath string) (*bu
 
 // failed keeps what is worth keeping of a failed build and returns the error that
 // says where: what tells why an installation failed, or a finished installation
-// when what came after it may succeed at the next try.
+// when what came after it failed for another reason than the input.
 func (w *work) failed(ctx context.Context, b *build.Build, err error) error {
 	if build.Interrupted(ctx, err) {
 		return err
 	}
-	if _, installed := b.Steps[build.StepInstall]; installed && fault.Passes(err) {
+	if _, installed := b.Steps[build.StepInstall]; installed && fault.ClassOf(err) != fault.Input {
 		w.keep = true
 		return fmt.Errorf("%w; the finished installation stays in %s: the same command goes on from there", err, w.dir)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/esxid/esxid/internal/command"
 	"github.com/esxid/esxid/internal/durable"
 	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/guest"
@@ -38,6 +39,18 @@ func payload(p Plan) []image.PayloadFile {
 
 func (p Plan) guestSettings() guest.Settings {
 	return guest.Settings{WarnUnsupported: p.Unsupported == "warn"}
+}
+
+// CanCustomize finds out, before an installation is worth its time, what on this
+// host would keep the installed disk from being edited.
+func CanCustomize(ctx context.Context, access string) error {
+	if _, err := command.LookPath("mcopy"); err != nil {
+		return err
+	}
+	if access == "nbd" {
+		return nbd.Available(ctx)
+	}
+	return nil
 }
 
 // customize writes the payload into the ESP of the installed disk.
