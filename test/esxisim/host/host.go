@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/esxid/esxid/test/tinylinux"
 )
@@ -78,17 +79,10 @@ func New(o Options) (*Host, error) {
 	return h, h.link(o.Tools)
 }
 
-// link fills bin and the places of tools that are called by their full path.
+// link fills the directories of programs: bin for callers outside, those in the
+// root for what has entered the host.
 func (h *Host) link(program string) error {
-	links := map[string]string{}
-	for _, name := range tools {
-		links[filepath.Join("bin", name)] = program
-		links[filepath.Join("root/bin", name)] = program
-		links[filepath.Join("root/sbin", name)] = program
-	}
-	for _, name := range services {
-		links[filepath.Join("root/etc/init.d", name)] = program
-	}
+	h.tools = program
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
 		return err
@@ -98,13 +92,19 @@ func (h *Host) link(program string) error {
 	if err != nil {
 		return fmt.Errorf("cannot find python3: %w", err)
 	}
+	links := map[string]string{}
+	for _, name := range tools {
+		links["bin/"+name] = program
+		links["root/bin/"+name], links["root/sbin/"+name] = inner, inner
+	}
+	for _, name := range services {
+		links["root/etc/init.d/"+name] = inner
+	}
 	for _, name := range applets {
-		links[filepath.Join("bin", name)] = busybox
-		links[filepath.Join("root/bin", name)] = busybox
+		links["bin/"+name], links["root/bin/"+name] = busybox, busybox
 	}
 	for _, name := range []string{"python", "python3"} {
-		links[filepath.Join("bin", name)] = string(python)
-		links[filepath.Join("root/bin", name)] = string(python)
+		links["bin/"+name], links["root/bin/"+name] = string(python), string(python)
 	}
 	for name, target := range links {
 		path := filepath.Join(h.Dir, name)
@@ -118,18 +118,62 @@ func (h *Host) link(program string) error {
 	return nil
 }
 
-// Env is the environment of a program on the host: only its own tools are in
-// the PATH.
+// Where a program that has entered the host finds the host's directory and the
+// tools.
+const (
+	innerDir = "/.sim"
+	inner    = innerDir + "/program"
+)
+
+// Enter is a program on the host, in a mount namespace in which the host's files
+// are /. It needs root, or a kernel that gives users namespaces.
+func (h *Host) Enter(ctx context.Context, argv ...string) (*exec.Cmd, error) {
+	python, err := filepath.EvalSymlinks(filepath.Join(h.Dir, "bin/python"))
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, h.tools)
+	cmd.Args = slices.Concat([]string{"enter", h.Dir, filepath.Dir(filepath.Dir(python))}, argv)
+	cmd.Env = []string{"PATH=/bin:/sbin", Variable + "=" + innerDir, "HOME=/"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if uid := os.Getuid(); uid != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	return cmd, nil
+}
+
+// FirstBoot runs the body of a kickstart's %firstboot section, as the installed
+// system does at its first boot, and returns what it prints.
+func (h *Host) FirstBoot(ctx context.Context, body []byte) (string, error) {
+	const script = "/var/lib/vmware/firstboot/001.firstboot"
+	if err := os.MkdirAll(filepath.Dir(h.Path(script)), 0o755); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(h.Path(script), body, 0o755); err != nil {
+		return "", err
+	}
+	if err := h.Boot(); err != nil {
+		return "", err
+	}
+	cmd, err := h.Enter(ctx, "/bin/sh", script)
+	if err != nil {
+		return "", err
+	}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// Env is the environment of a program that stays outside: only the host's tools
+// are in the PATH.
 func (h *Host) Env() []string {
 	return []string{"PATH=" + filepath.Join(h.Dir, "bin"), Variable + "=" + h.Dir, "HOME=/", "LC_ALL=C"}
 }
 
-// Command is a program on the host, or a script with its interpreter.
+// Command is a tool of the host, called from outside.
 func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	if !strings.Contains(name, "/") {
-		name = filepath.Join(h.Dir, "bin", name)
-	}
-	cmd := exec.CommandContext(ctx, name, args...)
+	cmd := exec.CommandContext(ctx, filepath.Join(h.Dir, "bin", name), args...)
 	cmd.Env, cmd.Dir = h.Env(), h.Root()
 	return cmd
 }

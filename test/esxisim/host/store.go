@@ -19,8 +19,9 @@ const Variable = "ESXISIM_HOST"
 
 // Host is a host in a directory.
 type Host struct {
-	Dir string
-	hw  Hardware
+	Dir   string
+	hw    Hardware
+	tools string // the multi-call program
 }
 
 // Call is one call of a tool.
@@ -45,7 +46,11 @@ func Open(dir string) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Host{Dir: dir, hw: hw}, nil
+	tools, err := os.Readlink(filepath.Join(dir, "bin/esxcli"))
+	if os.IsNotExist(err) {
+		tools, err = "", nil // before the links are made
+	}
+	return &Host{Dir: dir, hw: hw, tools: tools}, err
 }
 
 // Hardware returns what the host was made with, with its defaults filled in.

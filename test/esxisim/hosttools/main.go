@@ -61,6 +61,11 @@ var tools = map[string]tool{
 }
 
 func main() {
+	if filepath.Base(os.Args[0]) == "enter" {
+		err := enter(os.Args)
+		fmt.Fprintln(os.Stderr, "hosttools:", err) // else it would not have returned
+		os.Exit(99)
+	}
 	code, err := run(os.Getenv(host.Variable), os.Args, os.Stdin, os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hosttools:", err)
