@@ -164,7 +164,8 @@ func (r *run) run(ctx context.Context, started func(*command.Process)) error {
 	}
 
 	screen := r.spec.screenPath()
-	if r.vm.screendump(ctx, screen) != nil {
+	// There is none of a full disk, on which QEMU's PNG library aborts it.
+	if end.class == fault.CannotWrite || r.vm.screendump(ctx, screen) != nil {
 		removeAll(screen) // QEMU is gone or stuck: there is none to keep
 		screen = ""
 	}
