@@ -132,9 +132,7 @@ func preinstall(ts *testscript.TestScript, _ bool, args []string) {
 		cfg, err = config.Load(ts.MkAbs(args[3]))
 		ts.Check(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	info, _, err := identify(ctx, iso, nil)
+	info, _, err := identify(context.Background(), iso, nil)
 	ts.Check(err)
 	ts.Check(os.MkdirAll(dir, 0o700))
 	store, err := build.OpenStore(filepath.Join(dir, "builds"), filepath.Join(dir, "images"))
@@ -151,21 +149,29 @@ func preinstall(ts *testscript.TestScript, _ bool, args []string) {
 		return
 	}
 
-	ts.Check(os.WriteFile(filepath.Join(store.Dir(b.ID()), "ks.cfg"), []byte("vmaccepteula\n"), 0o600))
-	b.Steps[build.StepKickstart] = build.StepRecord{Finished: time.Now()}
-	if until != build.StepKickstart {
-		ts.Check(esxisim.WriteDisk(filepath.Join(store.Dir(b.ID()), "disk.raw"), esxisim.DiskOptions{
-			Options:       esxisim.Options{Version: info.Version, Build: info.Build, OEM: info.Vendor, PayloadMiB: 4},
-			LayoutOptions: esxisim.LayoutOptions{NoVMFS: true},
-		}))
-		b.Steps[build.StepInstall] = build.StepRecord{Finished: time.Now()}
-	}
-	ts.Check(store.Save(b))
-	if b.Steps[until] != (build.StepRecord{}) {
+	// The steps that need no virtual machine are run; the disk of the one that
+	// does is made.
+	makeUntil(ts, cfg, store, b, build.StepKickstart)
+	if until == build.StepKickstart {
 		return
 	}
+	ts.Check(esxisim.WriteDisk(filepath.Join(store.Dir(b.ID()), "disk.raw"), esxisim.DiskOptions{
+		Options:       esxisim.Options{Version: info.Version, Build: info.Build, OEM: info.Vendor, PayloadMiB: 4},
+		LayoutOptions: esxisim.LayoutOptions{NoVMFS: true},
+	}))
+	b.Steps[build.StepInstall] = build.StepRecord{Finished: time.Now()}
+	ts.Check(store.Save(b))
+	if until != build.StepInstall {
+		makeUntil(ts, cfg, store, b, until)
+	}
+}
+
+// makeUntil runs the steps of a build up to last.
+func makeUntil(ts *testscript.TestScript, cfg *config.Config, store *build.Store, b *build.Build, last string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	r := &build.Runner{Config: cfg, Store: store, Version: version, Report: func(e build.Event) {
-		if e.Step == until && e.State == build.EventDone {
+		if e.Step == last && e.State == build.EventDone {
 			cancel()
 		}
 	}}

@@ -8,7 +8,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/esxid/esxid/internal/config"
+	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/publish"
 )
 
@@ -98,11 +101,22 @@ func (r *Runner) run(ctx context.Context, b *Build, name string) error {
 		err = r.Store.Save(b)
 	}
 	if err != nil {
+		err = fullDisk(err)
 		s.event(Event{State: EventFailed, Percent: -1, Seconds: seconds, Message: err.Error()})
 		return &StepError{name, err}
 	}
 	s.event(Event{State: EventDone, Percent: 100, Seconds: seconds, Message: note})
 	return nil
+}
+
+// fullDisk adds to the operating system's words about a full disk what to do. An
+// error that has a class says it already.
+func fullDisk(err error) error {
+	var classed *fault.Error
+	if errors.As(err, &classed) || !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	return fault.New(fault.CannotWrite, "%w: free some space", err)
 }
 
 func (r *Runner) report(b *Build, e Event) {

@@ -134,7 +134,10 @@ func (s *step) kickstartMedium(ctx context.Context, work string) (string, error)
 	if err != nil {
 		return "", err
 	}
-	return path, os.WriteFile(path, medium, 0o600)
+	if err := os.WriteFile(path, medium, 0o600); err != nil {
+		return "", fmt.Errorf("cannot write the kickstart's medium: %w", err)
+	}
+	return path, nil
 }
 
 // moveEvidence moves what tells how an installation went (the log, and the last
