@@ -2,10 +2,11 @@ package nbd
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,13 +17,10 @@ import (
 // instead ends every error of Available: what to do when the cause stays.
 const instead = `; or set image.access = "direct"`
 
-// nodeLimit is how long the nodes of a module just loaded may take.
-const nodeLimit = 5 * time.Second
-
 // Available returns why the kernel's nbd cannot be used by this process, or nil.
 // It loads the kernel's module if that is missing, through systemd.
 func Available(ctx context.Context) error {
-	return host{root: "/"}.available(ctx)
+	return thisHost().available(ctx)
 }
 
 func (h host) available(ctx context.Context) error {
@@ -50,7 +48,7 @@ const initialPIDNamespace = "pid:[4026531836]"
 func (h host) mayAttach() error {
 	status, err := os.ReadFile(h.path("proc/self/status"))
 	if err != nil {
-		return fault.New(fault.Unavailable, "cannot read the capabilities of this process: %w", err)
+		return fault.New(fault.Unavailable, "cannot read the capabilities of this process: %w"+instead, err)
 	}
 	if capabilities(string(status))&(1<<unix.CAP_SYS_ADMIN) == 0 {
 		return fault.New(fault.NotPermitted, "cannot use nbd devices without CAP_SYS_ADMIN: run as root"+instead)
@@ -75,10 +73,7 @@ func capabilities(status string) uint64 {
 // haveDevice checks that there is a free device which may be opened. A device
 // in use is not opened: closing it could disconnect it.
 func (h host) haveDevice(ctx context.Context) error {
-	err := poll(ctx, nodeLimit, nil, func() bool {
-		_, err := os.Stat(h.node("nbd0"))
-		return err == nil
-	})
+	err := poll(ctx, h.limits.node, nil, func() bool { return h.hasNode("nbd0") })
 	if err != nil {
 		return fault.New(fault.Unavailable, "the kernel module nbd is loaded, but /dev/nbd0 is not there (%w): check its parameter nbds_max, and that /dev is the host's"+instead, err)
 	}
@@ -95,7 +90,11 @@ func (h host) haveDevice(ctx context.Context) error {
 		}
 		f, err := os.OpenFile(h.node(name), os.O_RDWR, 0)
 		if err != nil {
-			return fault.New(fault.NotPermitted, "cannot use nbd devices: %w: check the rights on /dev/nbd* and DeviceAllow= of the unit"+instead, err)
+			class := fault.Unavailable
+			if errors.Is(err, fs.ErrPermission) {
+				class = fault.NotPermitted
+			}
+			return fault.New(class, "cannot use nbd devices: %w: check the rights on /dev/nbd* and DeviceAllow= of the unit"+instead, err)
 		}
 		return f.Close()
 	}

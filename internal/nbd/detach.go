@@ -30,6 +30,9 @@ func (d *Device) release() error {
 	}
 	d.nodes = nil
 	err := d.stop()
+	if d.end != nil {
+		d.end()
+	}
 	if err == nil {
 		err = d.claim.remove()
 	} else {
@@ -51,50 +54,41 @@ func (d *Device) flush() error {
 	go func() {
 		var errs error
 		for i := len(nodes) - 1; i >= 0; i-- { // the partitions first
-			errs = errors.Join(errs, nodes[i].Sync())
+			errs = then(errs, nodes[i].Sync())
 		}
 		done <- errs
 	}()
-	limit := time.NewTimer(flushLimit)
+	limit := time.NewTimer(d.host.limits.flush)
 	defer limit.Stop()
 	select {
 	case err := <-done:
 		if err != nil {
-			return fmt.Errorf("cannot flush %s: %w", d.Path, err)
+			return fmt.Errorf("cannot write everything to %s (is its disk full?): %w", d.image, err)
 		}
 		return nil
 	case <-limit.C:
-		return fault.New(fault.TryLater, "cannot flush %s within %v: the disk that holds the image does not answer", d.Path, flushLimit)
+		return fault.New(fault.TryLater, "cannot write everything to %s within %v: its disk does not answer", d.image, d.host.limits.flush)
 	}
 }
 
-// stop disconnects the device, ends the server and waits until the device is
-// free.
+// stop disconnects the device, upon which the server ends, and waits until both
+// are free. If the kernel does not do it, the server is ended, and the kernel
+// notices.
 func (d *Device) stop() error {
 	if d.server == nil {
 		return nil
 	}
-	defer d.end()
-	if !isClosed(d.server.Done()) {
-		d.disconnect()
-	}
-	_ = d.server.Wait() // its end was asked for, or flush has told of it
-	return d.host.awaitFree(context.Background(), d.name)
-}
-
-// disconnect has the kernel end the connection, upon which the server ends. If
-// that fails, the server is ended, and the kernel notices.
-func (d *Device) disconnect() {
-	ctx, cancel := context.WithTimeout(context.Background(), disconnectLimit)
+	limit := d.host.limits.disconnect
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if err := d.host.disconnect(ctx, d.name); err != nil {
+	ended := d.server.Done()
+	if !isClosed(ended) && (d.host.disconnect(ctx, d.name) != nil || !closesWithin(ended, limit)) {
 		d.end()
+		if !closesWithin(ended, limit) {
+			return fault.New(fault.TryLater, "qemu-nbd (process %d) does not end: the disk of %s does not answer", d.server.Pid(), d.image)
+		}
 	}
-	select {
-	case <-d.server.Done():
-	case <-ctx.Done():
-		d.end()
-	}
+	return d.host.awaitFree(context.Background(), d.name)
 }
 
 // disconnect makes the kernel end the connection of a device.
@@ -105,7 +99,7 @@ func (h host) disconnect(ctx context.Context, name string) error {
 
 // awaitFree waits until the kernel has let go of a device.
 func (h host) awaitFree(ctx context.Context, name string) error {
-	err := poll(ctx, disconnectLimit, nil, func() bool { return h.free(name) })
+	err := poll(ctx, h.limits.disconnect, nil, func() bool { return h.free(name) })
 	if err != nil {
 		return fault.New(fault.TryLater, "%s is still in use (%w): when nothing uses it any more, run: qemu-nbd --disconnect %[1]s", h.node(name), err)
 	}
@@ -120,11 +114,20 @@ func then(err, cleanup error) error {
 	return fmt.Errorf("%w; %w", err, cleanup)
 }
 
-func isClosed(done <-chan struct{}) bool {
+func isClosed(done <-chan struct{}) bool { return closesWithin(done, 0) }
+
+func closesWithin(done <-chan struct{}, limit time.Duration) bool {
 	select {
 	case <-done:
 		return true
 	default:
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
 		return false
 	}
 }

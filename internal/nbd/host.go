@@ -14,7 +14,27 @@ import (
 
 // host is the machine as seen in /dev, /proc and /sys below root, which is "/"
 // outside of tests.
-type host struct{ root string }
+type host struct {
+	root   string
+	limits limits
+}
+
+// limits bound each wait. A busy machine takes its time to start a program, and
+// flushing waits for the disk that holds the image.
+type limits struct {
+	module, node, connect, partition, flush, disconnect time.Duration
+}
+
+func thisHost() host {
+	return host{root: "/", limits: limits{
+		module:     30 * time.Second,
+		node:       5 * time.Second,
+		connect:    30 * time.Second,
+		partition:  10 * time.Second,
+		flush:      60 * time.Second,
+		disconnect: 10 * time.Second,
+	}}
+}
 
 func (h host) path(elem ...string) string {
 	return filepath.Join(append([]string{h.root}, elem...)...)
@@ -101,13 +121,16 @@ func (h host) commandLine(task int) []string {
 	return strings.Split(string(text), "\x00")
 }
 
-// hasPartition tells whether the kernel knows a partition and its node is there.
+// hasPartition tells whether the kernel knows a partition.
 func (h host) hasPartition(device, partition string) bool {
 	_, err := os.Stat(h.path("sys/block", device, partition))
-	if err != nil {
-		return false
-	}
-	_, err = os.Stat(h.node(partition))
+	return err == nil
+}
+
+// hasNode tells whether a device or partition can be opened by its path, which
+// is up to devtmpfs or udev.
+func (h host) hasNode(name string) bool {
+	_, err := os.Stat(h.node(name))
 	return err == nil
 }
 
@@ -131,7 +154,13 @@ func poll(ctx context.Context, limit time.Duration, gone <-chan struct{}, ready 
 	defer deadline.Stop()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	for !ready() {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if ready() {
+			return nil
+		}
 		select {
 		case <-tick.C:
 		case <-gone:
@@ -139,8 +168,6 @@ func poll(ctx context.Context, limit time.Duration, gone <-chan struct{}, ready 
 		case <-deadline.C:
 			return fmt.Errorf("not within %v", limit)
 		case <-ctx.Done():
-			return ctx.Err()
 		}
 	}
-	return nil
 }

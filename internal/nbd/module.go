@@ -16,15 +16,12 @@ import (
 // moduleUnit loads the module; it is part of systemd since version 245.
 const moduleUnit = "modprobe@nbd.service"
 
-// jobLimit bounds each job of systemd.
-const jobLimit = 30 * time.Second
-
 // haveModule makes sure that the driver is in the kernel.
 func (h host) haveModule(ctx context.Context) error {
 	if h.moduleLoaded() {
 		return nil
 	}
-	if err := loadModule(ctx, h.moduleLoaded); err != nil {
+	if err := h.loadModule(ctx); err != nil {
 		return err
 	}
 	if !h.moduleLoaded() {
@@ -39,20 +36,20 @@ func (h host) moduleLoaded() bool {
 }
 
 // loadModule has systemd load the module. The unit ignores modprobe's failure,
-// so the job's result says nothing; loaded does.
-func loadModule(ctx context.Context, loaded func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, jobLimit)
+// so the job's result says nothing.
+func (h host) loadModule(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, h.limits.module)
 	defer cancel()
-	conn, err := dbus.NewWithContext(ctx)
+	conn, err := dbus.NewSystemConnectionContext(ctx)
 	if err != nil {
 		return fault.New(fault.Unavailable, "the kernel module nbd is not loaded and systemd cannot be asked to load it (%w): run as root: modprobe nbd"+instead, err)
 	}
 	defer conn.Close()
-	if err := runJob(ctx, conn, conn.StartUnitContext); err != nil || loaded() {
+	if err := runJob(ctx, conn, conn.StartUnitContext); err != nil || h.moduleLoaded() {
 		return err
 	}
-	// The unit remains active once it ran, and starting it again does nothing:
-	// somebody has unloaded the module since then.
+	// The unit stays active once it ran, and starting it again does nothing:
+	// somebody may have unloaded the module since then.
 	if err := runJob(ctx, conn, conn.StopUnitContext); err != nil {
 		return err
 	}

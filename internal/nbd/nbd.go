@@ -25,21 +25,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/esxid/esxid/internal/command"
 	"github.com/esxid/esxid/internal/fault"
-)
-
-// Limits of the waits. A busy machine takes its time to start a program, and
-// flushing waits for the disk that holds the image.
-const (
-	connectLimit    = 30 * time.Second
-	partitionLimit  = 10 * time.Second
-	flushLimit      = 60 * time.Second
-	disconnectLimit = 10 * time.Second
 )
 
 const sectorSize = 512
@@ -57,6 +47,7 @@ type Device struct {
 
 	host   host
 	name   string // "nbd0"
+	image  string // an absolute path
 	claim  *claim
 	server *command.Process   // qemu-nbd; nil if it could not be started
 	end    context.CancelFunc // ends the server
@@ -68,7 +59,7 @@ type Device struct {
 // in use the error is of class fault.TryLater. The device stays attached when
 // ctx ends; the caller must call Detach.
 func Attach(ctx context.Context, disk string, o Options) (*Device, error) {
-	return host{root: "/"}.attach(ctx, disk, o)
+	return thisHost().attach(ctx, disk, o)
 }
 
 func (h host) attach(ctx context.Context, disk string, o Options) (*Device, error) {
@@ -121,7 +112,7 @@ func (h host) attachTo(ctx context.Context, name string, image *os.File, size in
 		c.close()
 		return nil, errInUse
 	}
-	d := &Device{Path: h.node(name), host: h, name: name, claim: c}
+	d := &Device{Path: h.node(name), host: h, name: name, image: image.Name(), claim: c}
 	if err := d.connect(ctx, image, size); err != nil {
 		return nil, then(err, d.release())
 	}
@@ -169,7 +160,7 @@ func serverArgs(node, disk, socket string) []string {
 
 // connect starts qemu-nbd and waits until the kernel serves the device.
 func (d *Device) connect(ctx context.Context, image *os.File, size int64) error {
-	if err := d.claim.write(record{Disk: image.Name(), PID: os.Getpid()}); err != nil {
+	if err := d.claim.write(record{Disk: d.image, PID: os.Getpid()}); err != nil {
 		return err
 	}
 	if err := d.lockNode(ctx); err != nil {
@@ -179,28 +170,30 @@ func (d *Device) connect(ctx context.Context, image *os.File, size int64) error 
 	serverCtx, end := context.WithCancel(context.WithoutCancel(ctx))
 	d.end = end
 	server, err := command.Start(serverCtx, command.Cmd{
-		Name: "qemu-nbd", Args: serverArgs(d.Path, image.Name(), d.claim.socket()),
+		Name: "qemu-nbd", Args: serverArgs(d.Path, d.image, d.claim.socket()),
 		ExtraFiles: []*os.File{image},
 	})
 	if err != nil {
 		return err
 	}
 	d.server = server
-	err = poll(ctx, connectLimit, server.Done(), func() bool {
+	err = poll(ctx, d.host.limits.connect, server.Done(), func() bool {
 		return d.host.isThread(d.host.server(d.name), server.Pid()) && d.host.sectors(d.name) == size/sectorSize
 	})
 	if errors.Is(err, errGone) {
 		return d.refused()
 	}
 	if err != nil {
+		d.end() // there may be nothing yet that can be disconnected
 		return fmt.Errorf("qemu-nbd does not connect it: %w", err)
 	}
 	return nil
 }
 
-// refused says why qemu-nbd ended at once.
+// refused says why qemu-nbd ended at once. It has no connection to undo.
 func (d *Device) refused() error {
 	err := d.server.Wait()
+	d.server = nil
 	if err == nil {
 		err = errors.New("qemu-nbd ended at once")
 	}
@@ -219,12 +212,12 @@ func (d *Device) lockNode(ctx context.Context) error {
 	}
 	d.nodes = append(d.nodes, f)
 	var lockErr error
-	err = poll(ctx, connectLimit, nil, func() bool {
+	err = poll(ctx, d.host.limits.connect, nil, func() bool {
 		lockErr = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		return !errors.Is(lockErr, unix.EWOULDBLOCK)
 	})
 	if err != nil {
-		return fmt.Errorf("another program holds a lock on the device: %w", err)
+		return fmt.Errorf("cannot lock the device, which another program may have locked: %w", err)
 	}
 	return lockErr
 }
@@ -239,7 +232,9 @@ func (d *Device) Node(ctx context.Context, partition int) (string, error) {
 			return "", fmt.Errorf("cannot read the partition table of %s: %w", d.Path, err)
 		}
 	}
-	err := poll(ctx, partitionLimit, d.server.Done(), func() bool { return d.host.hasPartition(d.name, name) })
+	err := poll(ctx, d.host.limits.partition, d.server.Done(), func() bool {
+		return d.host.hasPartition(d.name, name) && d.host.hasNode(name)
+	})
 	if err != nil {
 		return "", fmt.Errorf("cannot find partition %d of %s: %w", partition, d.Path, err)
 	}

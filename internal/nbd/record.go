@@ -32,15 +32,17 @@ type claim struct {
 
 // claimDevice takes the claim for a device. It takes over the record of a dead
 // esxid, and returns errInUse if a living one holds it.
-func claimDevice(dir, name string) (*claim, error) {
+func claimDevice(dir, name string) (c *claim, err error) {
 	path := filepath.Join(dir, name+recordSuffix)
-	for {
-		c, err := openClaim(path, os.O_RDWR|os.O_CREATE)
+	// The previous owner may remove the record between open and lock; that this
+	// happens again and again means something else.
+	for range 10 {
+		c, err = openClaim(path, os.O_RDWR|os.O_CREATE)
 		if !errors.Is(err, os.ErrNotExist) {
-			return c, err
+			break
 		}
-		// The previous owner removed the record between open and lock.
 	}
+	return c, err
 }
 
 // openClaim opens and locks a record. It returns errInUse if another process

@@ -15,7 +15,7 @@ import (
 // neither a living esxid nor another program. Where nothing was left behind
 // (lockDir need not exist) it costs one read of the directory.
 func Recover(ctx context.Context, lockDir string) error {
-	return host{root: "/"}.recover(ctx, lockDir)
+	return thisHost().recover(ctx, lockDir)
 }
 
 func (h host) recover(ctx context.Context, lockDir string) error {

@@ -43,8 +43,10 @@ func TestInVirtualMachine(t *testing.T) {
 	}
 	for _, name := range scenarios {
 		t.Run(name, func(t *testing.T) {
-			if got := results[name]; !strings.HasPrefix(got, "ok") {
-				t.Errorf("%q", got)
+			got := results[name]
+			t.Log(got) // "ok 0.8 s", or the error
+			if !strings.HasPrefix(got, "ok ") {
+				t.Fail()
 			}
 		})
 	}
