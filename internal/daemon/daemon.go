@@ -43,14 +43,15 @@ type Daemon struct {
 	runner func() runner
 
 	buildWake, publishWake chan struct{} // capacity 1: "look again"
-	rescan                 chan struct{}
 
 	mu       sync.Mutex
 	statusAt time.Time                     // of the last status line
 	builds   map[string]*build.Build       // by id; the record of a running build belongs to its worker
 	current  map[string]string             // ISO sha256 → id of the build it should have
 	running  map[string]context.CancelFunc // by id
-	accel    string                        // resolved; empty until the first build
+	// incomplete: the last reconcile could not find out or write everything.
+	incomplete bool
+	accel      string // resolved; empty until the first build
 }
 
 // runner runs the steps of a build; build.Runner is the real one.
@@ -67,7 +68,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*Daemon, error) 
 	}
 	d := &Daemon{
 		cfg: cfg, log: log, version: version, targets: targets,
-		buildWake: make(chan struct{}, 1), publishWake: make(chan struct{}, 1), rescan: make(chan struct{}, 1),
+		buildWake: make(chan struct{}, 1), publishWake: make(chan struct{}, 1),
 		builds: map[string]*build.Build{}, current: map[string]string{}, running: map[string]context.CancelFunc{},
 	}
 	d.runner = d.stepRunner
@@ -82,11 +83,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	// The workers end also when it is not the caller who ends the service.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	if err := d.recover(ctx); err != nil {
 		return err
 	}
 	isos, err := watch.ISOs(ctx, d.incoming(), watch.Options{
-		Settle: d.cfg.Watch.Settle, Rescan: d.cfg.Watch.Rescan, Again: d.rescan, Whole: iso.Whole,
+		Settle: d.cfg.Watch.Settle, Rescan: d.cfg.Watch.Rescan, Whole: iso.Whole,
 	})
 	if err != nil {
 		return err
@@ -100,7 +104,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		workers.Go(func() { work(ctx) })
 	}
 	defer workers.Wait()
+	defer cancel()
 
+	retry := time.NewTicker(d.cfg.Watch.Rescan)
+	defer retry.Stop()
 	d.reconcile()
 	d.log.Info("watching for installer ISOs", "incoming", d.incoming(), "targets", len(d.targets))
 	if len(d.targets) == 0 {
@@ -122,6 +129,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 				return stopped(ctx, d.cfg.KickstartDir)
 			}
 			d.onKickstart(e)
+		case <-retry.C:
+			d.again()
 		}
 	}
 }
@@ -197,6 +206,10 @@ func (d *Daemon) recover(ctx context.Context) error {
 			}
 		}
 		d.builds[b.ID()] = b
+		// Until there is a plan: the build of this ISO that moved on last.
+		if last := d.builds[d.current[b.Plan.ISO.SHA256]]; last == nil || !b.Changed.Before(last.Changed) {
+			d.current[b.Plan.ISO.SHA256] = b.ID()
+		}
 	}
 	return nil
 }

@@ -417,9 +417,9 @@ func TestRetentionRetiresOldISOs(t *testing.T) {
 		n := states(b)
 		return len(b) == 3 && n[build.Done] == 2 && n[build.Built] == 1
 	})
-	entries, damaged := r.library.all()
-	if len(damaged) > 0 {
-		t.Error(damaged)
+	entries, damaged, err := r.library.all()
+	if err != nil || len(damaged) > 0 {
+		t.Error(damaged, err)
 	}
 	var left []string
 	for _, e := range entries {

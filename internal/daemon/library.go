@@ -36,11 +36,15 @@ func openLibrary(dir string) (*library, error) {
 func (l *library) isoPath(sum string) string    { return filepath.Join(l.dir, sum+".iso") }
 func (l *library) recordPath(sum string) string { return filepath.Join(l.dir, sum+".json") }
 
-// has says whether an ISO is in the library, file and record.
+// has says whether an ISO is in the library, file and record, and neither is
+// known to be damaged.
 func (l *library) has(sum string) bool {
-	_, err := os.Stat(l.isoPath(sum))
-	_, err2 := os.Stat(l.recordPath(sum))
-	return err == nil && err2 == nil
+	e, err := l.read(sum)
+	if err != nil {
+		return false
+	}
+	info, err := os.Stat(l.isoPath(sum))
+	return err == nil && info.Size() == e.Size
 }
 
 // add records an ISO and moves its file in. The record comes first: a file
@@ -71,14 +75,15 @@ var recordForm = regexp.MustCompile(`^[0-9a-f]{64}\.json$`)
 // maxEntry bounds the size of a record that is read, in bytes.
 const maxEntry = 64 << 10
 
-// all returns the ISOs of the library in no particular order. Records that
-// cannot be used are returned as errors; records without an ISO (an admission
-// that was interrupted, an ISO the operator removed) are left out.
-func (l *library) all() (entries []entry, damaged []error) {
+// all returns the ISOs of the library in no particular order. ISOs that cannot
+// be used are returned as errors, by their sum; records without an ISO (an
+// admission that was interrupted, an ISO the operator removed) are left out.
+func (l *library) all() (entries []entry, damaged map[string]error, err error) {
 	names, err := os.ReadDir(l.dir)
 	if err != nil {
-		return nil, []error{fmt.Errorf("cannot read the ISO directory: %w", err)}
+		return nil, nil, fmt.Errorf("cannot read the ISO directory: %w", err)
 	}
+	damaged = map[string]error{}
 	for _, n := range names {
 		if !recordForm.MatchString(n.Name()) {
 			continue
@@ -86,21 +91,21 @@ func (l *library) all() (entries []entry, damaged []error) {
 		sum := strings.TrimSuffix(n.Name(), ".json")
 		e, err := l.read(sum)
 		if err != nil {
-			damaged = append(damaged, err)
+			damaged[sum] = err
 			continue
 		}
 		info, err := os.Stat(l.isoPath(sum))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
-			damaged = append(damaged, fmt.Errorf("cannot read an ISO of the library: %w", err))
+			damaged[sum] = fmt.Errorf("cannot read an ISO of the library: %w", err)
 		case info.Size() != e.Size:
-			damaged = append(damaged, fault.New(fault.Input, "%s has %d bytes and had %d: drop the original into incoming again", l.isoPath(sum), info.Size(), e.Size))
+			damaged[sum] = fault.New(fault.Input, "%s has %d bytes and had %d: drop the original into incoming again", l.isoPath(sum), info.Size(), e.Size)
 		default:
 			entries = append(entries, e)
 		}
 	}
-	return entries, damaged
+	return entries, damaged, nil
 }
 
 func (l *library) read(sum string) (entry, error) {

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"cmp"
+	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -29,35 +31,63 @@ func (d *Daemon) onKickstart(e watch.Event) {
 // reconcile makes the builds the library, the overrides and the configuration
 // ask for. A build whose inputs are unchanged is the same build and is left
 // alone; so an override rebuilds exactly what it affects.
+//
+// What cannot be found out now must not look like something that is gone: an ISO
+// without a plan keeps the build it had, and nothing is removed.
 func (d *Daemon) reconcile() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	entries, damaged := d.library.all()
-	for _, err := range damaged {
-		d.log.Error("an ISO of the library cannot be used", "error", err)
+	entries, damaged, err := d.library.all()
+	d.incomplete = err != nil || len(damaged) > 0
+	if err != nil {
+		d.log.Error("cannot look for what is to be built; it is tried again later", "error", err)
+		return
 	}
 	wanted := map[string]string{}
+	want := func(sum, id string) {
+		if id != "" {
+			wanted[sum] = id
+		}
+	}
+	for sum, err := range damaged {
+		d.log.Error("an ISO of the library cannot be used", "error", err)
+		want(sum, d.current[sum])
+	}
 	for _, e := range entries {
 		id, err := d.want(e)
 		if err != nil {
-			d.log.Error("cannot plan a build", "iso", e.Path, "version", e.Version, "error", err)
-			// What it had stays its build until there is a better plan.
-			id = d.current[e.SHA256]
+			d.log.Error("cannot plan a build; it is tried again later", "iso", e.Path, "version", e.Version, "error", err)
+			d.incomplete, id = true, d.current[e.SHA256]
 		}
-		if id != "" {
-			wanted[e.SHA256] = id
-		}
+		want(e.SHA256, id)
 	}
 	d.current = wanted
 	d.supersede()
 	d.unpublished()
-	d.prune()
+	if !d.incomplete {
+		d.prune()
+	}
 	wake(d.buildWake)
 	wake(d.publishWake)
 }
 
+// again reconciles once more if something could not be found out or written the
+// last time.
+func (d *Daemon) again() {
+	d.mu.Lock()
+	incomplete := d.incomplete
+	d.mu.Unlock()
+	if incomplete {
+		d.reconcile()
+	}
+}
+
 // want makes sure the build of an ISO exists and returns its id.
 func (d *Daemon) want(e entry) (string, error) {
+	// A directory that was moved away for a moment is not one without overrides.
+	if _, err := os.Stat(d.cfg.KickstartDir); err != nil {
+		return "", fmt.Errorf("cannot read the kickstart overrides: %w", err)
+	}
 	src, err := kickstart.Select(d.cfg.KickstartDir, kickstart.Version{Number: e.Version, Build: e.Build})
 	if err != nil {
 		return "", err
