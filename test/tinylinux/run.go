@@ -1,15 +1,16 @@
 package tinylinux
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/esxid/esxid/internal/command"
 )
 
 // Machine is a virtual machine that runs one command and is gone.
@@ -57,7 +58,7 @@ type Job struct {
 // FastOptions are kernel options that make an emulated CPU faster: without the
 // self-tests, and without ERMS and FSRM, which let the kernel copy memory in a
 // way that TCG emulates byte by byte.
-const FastOptions = "mitigations=off cryptomgr.notests clearcpuid=297,580"
+const FastOptions = "mitigations=off cryptomgr.notests clearcpuid=297,580 no_timer_check"
 
 // baseModules give the runner its root file system and its way out, and the
 // command the file systems an installed ESXi or its media use.
@@ -85,15 +86,16 @@ func Run(ctx context.Context, m Machine) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	runErr := cmd.Run()
+	qemu, err := command.Start(ctx, command.Cmd{Name: "qemu-system-x86_64", Args: args})
+	if err != nil {
+		return Result{}, err
+	}
+	runErr := qemu.Wait()
 
 	var r Result
 	console, err := os.ReadFile(filepath.Join(dir, "console"))
 	if err != nil {
-		return r, fmt.Errorf("qemu-system-x86_64: %w: %s", runErr, stderr.Bytes())
+		return r, errors.Join(runErr, err)
 	}
 	r.Console = string(console)
 	if r.Stdout, err = os.ReadFile(filepath.Join(dir, "stdout")); err != nil {
@@ -108,8 +110,8 @@ func Run(ctx context.Context, m Machine) (Result, error) {
 	}
 	r.ExitCode, err = strconv.Atoi(strings.TrimSpace(string(status)))
 	if runErr != nil || err != nil {
-		return r, fmt.Errorf("the machine did not run %q to its end (qemu: %v %s); end of its console:\n%s",
-			m.Command, runErr, stderr.Bytes(), console[max(0, len(console)-2000):])
+		return r, fmt.Errorf("the machine did not run %q to its end (%v); end of its console:\n%s",
+			m.Command, runErr, console[max(0, len(console)-2000):])
 	}
 	return r, nil
 }
