@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,7 +141,7 @@ func TestClaimOfRemovedRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := claimDevice(dir, "nbd0"); err != errInUse {
+	if _, err := claimDevice(dir, "nbd0"); !errors.Is(err, errInUse) {
 		t.Errorf("the second claim: %v", err)
 	}
 	late, err := os.Open(first.path)

@@ -116,28 +116,23 @@ func foreignDeviceIsLeftAlone(ctx context.Context, dir string) error {
 	if err := run(ctx, "qemu-nbd", "--format=raw", "--connect=/dev/nbd0", foreign); err != nil {
 		return err
 	}
-	defer exec.Command("qemu-nbd", "--disconnect", "/dev/nbd0").Run()
+	disconnect := func() error { return run(ctx, "qemu-nbd", "--disconnect", "/dev/nbd0") }
 	record := fmt.Sprintf(`{"disk": %q, "pid": 1}`, foreign)
 	if err := os.WriteFile(lockDir+"/nbd0.json", []byte(record), 0o644); err != nil {
-		return err
+		return errors.Join(err, disconnect())
 	}
 	d, err := nbd.Attach(ctx, disk, options)
 	if err != nil {
-		return err
+		return errors.Join(err, disconnect())
 	}
 	if d.Path != "/dev/nbd1" {
 		err = fmt.Errorf("attached to %s", d.Path)
 	}
-	if err := errors.Join(err, nbd.Recover(ctx, lockDir), d.Detach()); err != nil {
-		return err
+	err = errors.Join(err, nbd.Recover(ctx, lockDir), d.Detach())
+	if _, statErr := os.Stat("/dev/nbd0p1"); statErr != nil || isFree("nbd0") {
+		err = errors.Join(err, fmt.Errorf("the foreign device is gone: %w", statErr))
 	}
-	if _, err := os.Stat("/dev/nbd0p1"); err != nil || isFree("nbd0") {
-		return fmt.Errorf("the foreign device is gone: %w", err)
-	}
-	if err := run(ctx, "qemu-nbd", "--disconnect", "/dev/nbd0"); err != nil {
-		return err
-	}
-	return awaitEnd(ctx, "qemu-nbd")
+	return errors.Join(err, disconnect(), awaitEnd(ctx, "qemu-nbd"))
 }
 
 // killedServer: the work cannot have been completed, but nothing is left.

@@ -40,26 +40,29 @@ func main() {
 		}
 		return
 	}
+	if !runAll() {
+		os.Exit(1)
+	}
+}
+
+func runAll() (ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	if err := makeTemplate(ctx); err != nil {
 		fmt.Println(err)
-		os.Exit(1)
+		return false
 	}
-	failed := false
+	ok = true
 	for _, s := range scenarios {
 		start := time.Now()
-		err := scenario(ctx, s.run)
-		if err != nil {
-			failed = true
+		if err := scenario(ctx, s.run); err != nil {
+			ok = false
 			fmt.Printf("%s: %q\n", s.name, err)
 			continue
 		}
 		fmt.Printf("%s: ok %.1f s\n", s.name, time.Since(start).Seconds())
 	}
-	if failed {
-		os.Exit(1)
-	}
+	return ok
 }
 
 // scenario runs one scenario, after which the machine must be as before.

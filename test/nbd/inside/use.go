@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,12 +27,12 @@ func available(ctx context.Context, _ string) error {
 		return err
 	}
 	nobody := []string{"--reuid=65534", "--regid=65534", "--clear-groups"}
-	capable := append(nobody, "--inh-caps=+sys_admin", "--ambient-caps=+sys_admin")
+	capable := slices.Concat(nobody, []string{"--inh-caps=+sys_admin", "--ambient-caps=+sys_admin"})
 	for want, privileges := range map[string][]string{
 		"without CAP_SYS_ADMIN":             nobody,
 		"open /dev/nbd0: permission denied": capable,
 	} {
-		cmd := exec.CommandContext(ctx, "setpriv", append(privileges, os.Args[0], "available")...)
+		cmd := exec.CommandContext(ctx, "setpriv", slices.Concat(privileges, []string{os.Args[0], "available"})...)
 		out, err := cmd.CombinedOutput()
 		if err == nil || !strings.Contains(string(out), want) {
 			return fmt.Errorf("%v: %q, %w; want %q", cmd.Args, out, err, want)
@@ -94,11 +95,11 @@ func payloadIsByteEqual(ctx context.Context, dir string) error {
 
 // devicesAreSharedOut: each user has a device of its own, udev is kept away, and
 // who finds none may try later.
-func devicesAreSharedOut(ctx context.Context, dir string) error {
+func devicesAreSharedOut(ctx context.Context, dir string) (err error) {
 	var devices []*nbd.Device
 	defer func() {
 		for _, d := range devices {
-			d.Detach()
+			err = errors.Join(err, d.Detach(), d.Detach())
 		}
 	}()
 	for _, want := range []string{"/dev/nbd0", "/dev/nbd1"} {
@@ -134,9 +135,6 @@ func devicesAreSharedOut(ctx context.Context, dir string) error {
 	}
 	for _, d := range devices { // Recover has not touched them
 		if _, err := d.Node(ctx, 2); err != nil {
-			return err
-		}
-		if err := errors.Join(d.Detach(), d.Detach()); err != nil {
 			return err
 		}
 	}
@@ -182,7 +180,7 @@ func cancelled(ctx context.Context, dir string) error {
 
 // imageDiskFull: what does not fit on the disk that holds the image is an error
 // of Detach at the latest.
-func imageDiskFull(ctx context.Context, dir string) error {
+func imageDiskFull(ctx context.Context, dir string) (err error) {
 	small := filepath.Join(dir, "small")
 	if err := os.Mkdir(small, 0o700); err != nil {
 		return err
@@ -190,7 +188,7 @@ func imageDiskFull(ctx context.Context, dir string) error {
 	if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=2m"); err != nil {
 		return err
 	}
-	defer unix.Unmount(small, 0)
+	defer func() { err = errors.Join(err, unix.Unmount(small, 0)) }()
 	disk := filepath.Join(small, "disk.raw")
 	if err := newDisk(ctx, disk); err != nil {
 		return err
