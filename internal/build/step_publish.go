@@ -21,7 +21,8 @@ func (s *step) publish(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if m.Build != s.build.ID() {
-		return "", fault.New(fault.Input, "%s holds the image of build %s now", filepath.Dir(path), m.Build)
+		// Not for long: whoever owns the name gets the place back.
+		return "", fault.New(fault.TryLater, "%s holds the image of build %s now", filepath.Dir(path), m.Build)
 	}
 	if s.build.Published == nil {
 		s.build.Published = map[string]Publication{}

@@ -61,6 +61,16 @@ func ImageName(p Plan) string {
 	return fmt.Sprintf("vmware-esxi-%s-%s.dd.gz", p.ISO.Version, p.ISO.Build)
 }
 
+// HasImage says whether the finished image in the build's place is this build's.
+// One that cannot be read now is not taken for another's.
+func (s *Store) HasImage(b *Build) bool {
+	m, err := ReadManifest(filepath.Join(s.ImageDir(b.Plan), ImageName(b.Plan)))
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	return m.Build == b.ID()
+}
+
 // Create makes the build of a plan, in the state queued. isoFile is where the
 // ISO is. The build must not exist yet.
 func (s *Store) Create(p Plan, src kickstart.Source, isoFile string, now time.Time) (*Build, error) {

@@ -48,6 +48,7 @@ type Daemon struct {
 	statusAt time.Time                     // of the last status line
 	builds   map[string]*build.Build       // by id; the record of a running build belongs to its worker
 	current  map[string]string             // ISO sha256 → id of the build it should have
+	added    map[string]time.Time          // ISO sha256 → when it was dropped
 	running  map[string]context.CancelFunc // by id
 	// incomplete: the last reconcile could not find out or write everything.
 	incomplete bool
@@ -69,7 +70,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*Daemon, error) 
 	d := &Daemon{
 		cfg: cfg, log: log, version: version, targets: targets,
 		buildWake: make(chan struct{}, 1), publishWake: make(chan struct{}, 1),
-		builds: map[string]*build.Build{}, current: map[string]string{}, running: map[string]context.CancelFunc{},
+		builds: map[string]*build.Build{}, current: map[string]string{}, added: map[string]time.Time{}, running: map[string]context.CancelFunc{},
 	}
 	d.runner = d.stepRunner
 	return d, nil

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,7 @@ type fakeRunner struct {
 	sent    []string
 	makeErr func(*build.Build) error
 	sendErr func(*build.Build) error
+	store   *build.Store
 	block   chan struct{} // if not nil, Make waits for it or for the context
 	started chan string
 }
@@ -35,7 +37,7 @@ type fakeRunner struct {
 func (f *fakeRunner) Make(ctx context.Context, b *build.Build) error {
 	f.mu.Lock()
 	f.made = append(f.made, what(b))
-	block, fail := f.block, f.makeErr
+	block, fail, store := f.block, f.makeErr, f.store
 	f.mu.Unlock()
 	f.started <- what(b)
 	if block != nil {
@@ -52,7 +54,23 @@ func (f *fakeRunner) Make(ctx context.Context, b *build.Build) error {
 	}
 	b.Steps[build.StepVerify] = build.StepRecord{}
 	b.Image = &build.ImageRecord{SHA256: "sum-" + b.ID()}
-	return nil
+	return placeImage(store, b)
+}
+
+// placeImage puts a manifest, and no image, where the image of a build is.
+func placeImage(store *build.Store, b *build.Build) error {
+	text, err := json.Marshal(build.Manifest{
+		Format: 1, File: build.ImageName(b.Plan), Name: b.Plan.Name, Title: b.Plan.Title,
+		SHA256: strings.Repeat("0", 64), PackedSize: 1, Build: b.ID(),
+	})
+	if err != nil {
+		return err
+	}
+	dir := store.ImageDir(b.Plan)
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, build.ManifestName), text, 0o640)
 }
 
 func (f *fakeRunner) Publish(_ context.Context, b *build.Build) error {
@@ -95,7 +113,12 @@ func newRig(t *testing.T, dir string) *rig {
 		t.Fatal(err)
 	}
 	f := &fakeRunner{started: make(chan string, 100)}
-	d.runner = func() runner { return f }
+	d.runner = func() runner {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.store = d.store
+		return f
+	}
 	d.targets = []publish.Publisher{fakeTarget{}}
 	return &rig{d, t, f}
 }
@@ -119,20 +142,24 @@ func (r *rig) run() (stop func()) {
 // addISO puts an admitted ISO into the library of a daemon that does not run yet.
 func (r *rig) addISO(version, number string) string {
 	r.t.Helper()
+	sum := fmt.Sprintf("%064s", number)
+	r.addEntry(entry{Info: iso.Info{Path: "x.iso", Size: 3, SHA256: sum, Product: "VMware ESXi", Version: version, Build: number}})
+	return sum
+}
+
+func (r *rig) addEntry(e entry) {
+	r.t.Helper()
 	lib, err := openLibrary(filepath.Join(r.cfg.StateDir, "isos"))
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	sum := fmt.Sprintf("%064s", number)
 	file := filepath.Join(r.t.TempDir(), "x.iso")
 	if err := os.WriteFile(file, []byte("iso"), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	info := iso.Info{Path: "x.iso", Size: 3, SHA256: sum, Product: "VMware ESXi", Version: version, Build: number}
-	if err := lib.add(entry{Info: info}, file); err != nil {
+	if err := lib.add(e, file); err != nil {
 		r.t.Fatal(err)
 	}
-	return sum
 }
 
 // until waits for a condition on the builds.

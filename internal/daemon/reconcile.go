@@ -54,6 +54,7 @@ func (d *Daemon) reconcile() {
 		want(sum, d.current[sum])
 	}
 	for _, e := range entries {
+		d.added[e.SHA256] = e.Added
 		id, err := d.want(e)
 		if err != nil {
 			d.log.Error("cannot plan a build; it is tried again later", "iso", e.Path, "version", e.Version, "error", err)
@@ -129,10 +130,16 @@ func (d *Daemon) isRunning(b *build.Build) bool { return d.running[b.ID()] != ni
 func (d *Daemon) isCurrent(b *build.Build) bool { return d.current[b.Plan.ISO.SHA256] == b.ID() }
 
 // unpublished sends finished builds to targets that do not have them: a target
-// that was added, or a build that has its name again.
+// that was added, or a build that has its name again. If another build of the
+// same ESXi build has taken the image's place meanwhile (an override was changed
+// and changed back), the image is put there again first.
 func (d *Daemon) unpublished() {
 	for _, b := range d.builds {
-		if b.State == build.Done && !d.isRunning(b) && d.isCurrent(b) && d.owns(b) && !d.everywhere(b) {
+		switch {
+		case b.State != build.Done && b.State != build.Built, d.isRunning(b), !d.isCurrent(b), !d.owns(b):
+		case !d.store.HasImage(b):
+			d.transition(b, build.Queued)
+		case b.State == build.Done && !d.everywhere(b):
 			d.transition(b, build.Built)
 		}
 	}
@@ -149,7 +156,8 @@ func (d *Daemon) everywhere(b *build.Build) bool {
 
 // owns says whether a build is the one its boot resource name stands for: of
 // the ISOs that share a name, the one with the highest build number. Otherwise
-// the order in which two ISOs were dropped, or finished, would decide.
+// the order in which two ISOs were dropped, or finished, would decide. It does
+// where the numbers are equal, as those of an OEM's successive ISOs often are.
 func (d *Daemon) owns(b *build.Build) bool { return d.owner(b.Plan.Name) == b }
 
 func (d *Daemon) owner(name string) *build.Build {
@@ -159,19 +167,19 @@ func (d *Daemon) owner(name string) *build.Build {
 		if b == nil || b.Plan.Name != name || b.State == build.Failed {
 			continue
 		}
-		if best == nil || compareBuilds(b, best) > 0 {
+		if best == nil || d.compare(b, best) > 0 {
 			best = b
 		}
 	}
 	return best
 }
 
-// compareBuilds orders by ESXi build number, which grows with time across
-// versions, and then by id, to be definite.
-func compareBuilds(a, b *build.Build) int {
+// compare orders builds by ESXi build number, which grows with time across
+// versions, then by when the ISO was dropped, and then by id, to be definite.
+func (d *Daemon) compare(a, b *build.Build) int {
 	x, _ := strconv.ParseUint(a.Plan.ISO.Build, 10, 64) // identification admits only digits
 	y, _ := strconv.ParseUint(b.Plan.ISO.Build, 10, 64)
-	return cmp.Or(cmp.Compare(x, y), cmp.Compare(a.ID(), b.ID()))
+	return cmp.Or(cmp.Compare(x, y), d.added[a.Plan.ISO.SHA256].Compare(d.added[b.Plan.ISO.SHA256]), cmp.Compare(a.ID(), b.ID()))
 }
 
 // transition changes a build's state and saves it. A record that cannot be

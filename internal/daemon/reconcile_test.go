@@ -1,12 +1,15 @@
 package daemon
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/iso"
 )
 
 // What cannot be read is not gone: no other ISO gets the name, nothing is
@@ -110,7 +113,63 @@ func twoOfOneName(t *testing.T, dir string) (*rig, string) {
 			b.State, b.Changed = build.Done, time.Now()
 			b.Published = map[string]build.Publication{"t": {SHA256: b.Image.SHA256}}
 		}
+		if err := placeImage(r.store, b); err != nil {
+			t.Fatal(err)
+		}
 		r.save(b)
 	}
 	return r, sum
+}
+
+// An override that is taken back gives back the image that was there before,
+// although another one took its place.
+func TestOverrideTakenBack(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	sum := r.addISO("8.0.3", "24280767")
+	r.run()
+	published := func(n int) {
+		t.Helper()
+		r.until(fmt.Sprintf("%d published", n), func(b map[string]*build.Build) bool {
+			r.f.mu.Lock()
+			defer r.f.mu.Unlock()
+			return len(r.f.sent) == n && b[r.current[sum]].State == build.Done
+		})
+	}
+	published(1)
+	override := filepath.Join(r.cfg.KickstartDir, "8.0.cfg")
+	if err := os.WriteFile(override, []byte("vmaccepteula\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	published(2)
+	if err := os.Remove(override); err != nil {
+		t.Fatal(err)
+	}
+	published(3)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if b := r.builds[r.current[sum]]; !r.store.HasImage(b) || len(b.Plan.Kickstart) != 1 || b.Plan.Kickstart[0] == override {
+		t.Errorf("the image is not that of %+v", b.Plan)
+	}
+}
+
+// OEM vendors release several ISOs of one ESXi build.
+func TestEqualBuildNumbers(t *testing.T) {
+	for _, order := range [][]string{{"a", "b"}, {"b", "a"}} {
+		r := newRig(t, t.TempDir())
+		for i, n := range order {
+			r.addEntry(entry{
+				Info:  iso.Info{Path: "x.iso", Size: 3, SHA256: strings.Repeat(n, 64), Version: "8.0.3", Build: "24280767"},
+				Added: time.Unix(int64(i), 0),
+			})
+		}
+		unlock, err := r.prepare()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.reconcile()
+		if b := r.owner("esxi/8.0"); b.Plan.ISO.SHA256 != strings.Repeat(order[1], 64) {
+			t.Errorf("dropped %v: the name belongs to %.1s", order, b.Plan.ISO.SHA256)
+		}
+		unlock()
+	}
 }

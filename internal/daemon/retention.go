@@ -51,7 +51,7 @@ func (d *Daemon) outdated() []*build.Build {
 	list := d.sorted(func(b *build.Build) bool {
 		return d.isCurrent(b) && !d.isRunning(b) && !d.owns(b) && b.State != build.Failed
 	})
-	slices.SortFunc(list, compareBuilds)
+	slices.SortFunc(list, d.compare)
 	return list
 }
 
