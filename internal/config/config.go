@@ -66,12 +66,12 @@ type Watch struct {
 	Rescan time.Duration `toml:"rescan"` // safety rescan for events that got lost
 }
 
-// Retention bounds what is kept. What a running build or an unfinished
-// publication needs is never removed.
+// Retention bounds what is kept. What is being built, is to be published or is
+// what a target has is never removed.
 type Retention struct {
 	ImagesPerName int `toml:"images_per_name"` // newest N per boot resource name
 	FailedBuilds  int `toml:"failed_builds"`   // newest N, for their logs
-	MaxGiB        int `toml:"max_gib"`         // images and ISOs together; 0: no limit
+	MaxGiB        int `toml:"max_gib"`         // ISOs, builds and images together; 0: no limit
 }
 
 // Deploy configures what a deployed host does with a MAAS configuration that

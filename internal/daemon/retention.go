@@ -12,44 +12,56 @@ import (
 )
 
 // prune removes what retention does not keep: builds that an ISO does not stand
-// for any more, and ISOs that have enough newer ones of the same name. What is
-// running, owns its name or is not yet on every target stays whatever the
-// settings say.
+// for any more, and ISOs that have enough newer ones of the same name. Only
+// images that are there count, not those still to be built: else a bad override
+// would cost the good images before its own builds have failed. What is running,
+// owns its name or is what a target has stays whatever the settings say.
 func (d *Daemon) prune() {
-	old := d.sorted(func(b *build.Build) bool { return !d.isRunning(b) && !d.isCurrent(b) })
-	slices.Reverse(old) // newest first
-	kept, failed := map[string]int{}, 0
+	images := map[string]int{}
 	for _, b := range d.builds {
-		if d.isCurrent(b) {
-			kept[b.Plan.Name]++
+		if hasImage(b) && (d.isCurrent(b) || len(b.Published) > 0) {
+			images[b.Plan.Name]++
 		}
 	}
+	old := d.sorted(func(b *build.Build) bool { return !d.isCurrent(b) && !d.isRunning(b) && len(b.Published) == 0 })
+	slices.Reverse(old) // newest first
+	failed := 0
 	for _, b := range old {
 		switch {
 		case b.State == build.Failed && failed < d.cfg.Retention.FailedBuilds:
 			failed++
-		case (b.State == build.Done || b.State == build.Built) && kept[b.Plan.Name] < d.cfg.Retention.ImagesPerName:
-			kept[b.Plan.Name]++
+		case hasImage(b) && images[b.Plan.Name] < d.cfg.Retention.ImagesPerName:
+			images[b.Plan.Name]++
 		default:
 			d.remove(b)
 		}
 	}
-	outdated := d.outdated()
 	newer := map[string]int{}
-	for i := len(outdated) - 1; i >= 0; i-- { // newest first, behind the owner
-		b := outdated[i]
-		if newer[b.Plan.Name]++; newer[b.Plan.Name] >= d.cfg.Retention.ImagesPerName {
+	for _, b := range d.builds {
+		if d.isCurrent(b) && hasImage(b) && d.owns(b) {
+			newer[b.Plan.Name]++
+		}
+	}
+	outdated := d.outdated()
+	for _, b := range slices.Backward(outdated) { // newest first, behind the owner
+		switch {
+		case newer[b.Plan.Name] >= d.cfg.Retention.ImagesPerName:
 			d.retire(b)
+		case hasImage(b):
+			newer[b.Plan.Name]++
 		}
 	}
 	d.shrink(old, outdated)
 }
 
-// outdated returns the builds of ISOs whose name belongs to a newer one, oldest
-// ESXi build first.
+// hasImage says whether a build has a finished image.
+func hasImage(b *build.Build) bool { return b.State == build.Built || b.State == build.Done }
+
+// outdated returns the builds of ISOs whose name belongs to a newer one and that
+// no target has, oldest ESXi build first.
 func (d *Daemon) outdated() []*build.Build {
 	list := d.sorted(func(b *build.Build) bool {
-		return d.isCurrent(b) && !d.isRunning(b) && !d.owns(b) && b.State != build.Failed
+		return d.isCurrent(b) && !d.isRunning(b) && !d.owns(b) && b.State != build.Failed && len(b.Published) == 0
 	})
 	slices.SortFunc(list, d.compare)
 	return list
