@@ -238,6 +238,13 @@ func truncate(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(f.Truncate(size))
 }
 
+func expand(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: toml OUT IN")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(os.Expand(ts.ReadFile(args[1]), ts.Getenv)), 0o600))
+}
+
 func replace(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 3 || len(args[0]) != len(args[1]) {
 		ts.Fatalf("usage: replace OLD NEW FILE, with texts of one length")

@@ -88,6 +88,7 @@ func (c *isoCache) iso(o esxisim.Options) (string, error) {
 //	preinstall ISO DIR [STEP [CONFIG]]
 //	                                makes the record and the disk of a build of ISO in the directory DIR
 //	                                in which all steps up to STEP (install) are done
+//	toml OUT IN                     writes IN with $NAME replaced as OUT
 //	maas [FAULT...]                 serves a MAAS; $MAAS_URL, $MAAS_KEY and $MAAS_USER_KEY are its
 //	                                address and the files with an administrator's and a user's key
 //	maas-revoke                     revokes the administrator's key
@@ -109,7 +110,7 @@ func TestScript(t *testing.T) {
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "fails": fails, "fails-full": failsFull, "normal": normal,
-			"mkiso": mkiso, "preinstall": preinstall,
+			"toml": expand, "mkiso": mkiso, "preinstall": preinstall,
 			"maas": serveMAAS, "maas-revoke": revokeKey, "maas-has": maasHas,
 			"tmpfs": tmpfs, "fill": fill, "empty": empty,
 			"cp-r": copyTree, "mkfifo": mkfifo, "truncate": truncate, "replace": replace, "flock": flock, "await": await, "left": left,

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +23,9 @@ func newVerifyCommand() *cobra.Command {
 			report := stepReporter(events, build.StepVerify)
 			report.started()
 			checks, err := build.VerifyImage(cmd.Context(), args[0], report.progress)
+			if errors.Is(err, fs.ErrNotExist) {
+				err = fault.As(fault.Input, err)
+			}
 			report.ended(err)
 			events.Close()
 			if asJSON && len(checks) > 0 {
