@@ -367,6 +367,46 @@ func TestBackoffGrowsToALimit(t *testing.T) {
 	}
 }
 
+// A clock that was years ahead must not make a build wait for years.
+func TestClockSetBack(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	sum := r.addISO("6.7.0", "8169922")
+	unlock, err := r.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	r.reconcile()
+	b := r.builds[r.current[sum]]
+	ready := func(*build.Build) bool { return true }
+	b.NotBefore = time.Now().Add(lastRetry / 2)
+	if got, due := r.next(ready); got != nil || !due.Equal(b.NotBefore) {
+		t.Errorf("next = %v, %v; want to wait until %v", got, due, b.NotBefore)
+	}
+	b.NotBefore = time.Now().AddDate(4, 0, 0)
+	if got, _ := r.next(ready); got != b {
+		t.Errorf("next = %v, want the build", got)
+	}
+}
+
+// Between being taken and being started a build may become unwanted.
+func TestUnwantedBuildIsNotStarted(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	sum := r.addISO("6.7.0", "8169922")
+	unlock, err := r.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	r.reconcile()
+	b, _ := r.next(func(*build.Build) bool { return true })
+	delete(r.current, sum)
+	r.work(t.Context(), b, func(ctx context.Context, _ *build.Build) error { return ctx.Err() })
+	if b.State != build.Queued || r.isRunning(b) {
+		t.Errorf("state = %s, want queued", b.State)
+	}
+}
+
 func TestSecondDaemonIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	unlock, err := newRig(t, dir).prepare()

@@ -158,13 +158,15 @@ func (d *Daemon) everywhere(b *build.Build) bool {
 // the ISOs that share a name, the one with the highest build number. Otherwise
 // the order in which two ISOs were dropped, or finished, would decide. It does
 // where the numbers are equal, as those of an OEM's successive ISOs often are.
+// A build that failed makes way for an older ISO, unless the targets have an
+// earlier build of its own ISO: those are not to go back.
 func (d *Daemon) owns(b *build.Build) bool { return d.owner(b.Plan.Name) == b }
 
 func (d *Daemon) owner(name string) *build.Build {
 	var best *build.Build
 	for _, id := range d.current {
 		b := d.builds[id]
-		if b == nil || b.Plan.Name != name || b.State == build.Failed {
+		if b == nil || b.Plan.Name != name || (b.State == build.Failed && !d.published(b.Plan.ISO.SHA256)) {
 			continue
 		}
 		if best == nil || d.compare(b, best) > 0 {
@@ -172,6 +174,16 @@ func (d *Daemon) owner(name string) *build.Build {
 		}
 	}
 	return best
+}
+
+// published says whether a target has a build of an ISO.
+func (d *Daemon) published(sum string) bool {
+	for _, b := range d.builds {
+		if b.Plan.ISO.SHA256 == sum && len(b.Published) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // compare orders builds by ESXi build number, which grows with time across

@@ -173,3 +173,18 @@ func TestEqualBuildNumbers(t *testing.T) {
 		unlock()
 	}
 }
+
+// A failed rebuild does not put the image of an older ISO in the place of the
+// one that is published.
+func TestFailureDoesNotGoBack(t *testing.T) {
+	r, _ := twoOfOneName(t, t.TempDir())
+	if err := os.WriteFile(filepath.Join(r.cfg.KickstartDir, "8.0.3.cfg"), []byte("vmaccepteula\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.reconcile()
+	rebuilt := r.owner("esxi/8.0")
+	rebuilt.State = build.Failed
+	if b := r.owner("esxi/8.0"); b != rebuilt {
+		t.Errorf("the name belongs to %s", b.ID())
+	}
+}

@@ -62,7 +62,8 @@ func (d *Daemon) next(ready func(*build.Build) bool) (b *build.Build, due time.T
 	defer d.mu.Unlock()
 	now := time.Now()
 	for _, b := range d.sorted(func(b *build.Build) bool { return d.isCurrent(b) && !d.isRunning(b) && ready(b) }) {
-		if !b.NotBefore.After(now) {
+		// The clock may have been wrong when the time was noted.
+		if !b.NotBefore.After(now) || b.NotBefore.Sub(now) > lastRetry {
 			d.running[b.ID()] = func() {}
 			return b, time.Time{}
 		}
@@ -80,6 +81,9 @@ func (d *Daemon) work(ctx context.Context, b *build.Build, work func(context.Con
 	defer cancel()
 	d.mu.Lock()
 	d.running[b.ID()] = cancel
+	if !d.isCurrent(b) { // no longer, since it was taken
+		cancel()
+	}
 	if b.State == build.Queued {
 		d.transition(b, build.Building)
 	}
@@ -172,8 +176,9 @@ func record(err error) *build.ErrorRecord {
 	return r
 }
 
-// resolveAccel finds out once how virtual machines can run here; a failure is
-// not remembered, because the operator may mend it. Only buildLoop calls it.
+// resolveAccel finds out once how virtual machines can run here; a failure, and
+// doing without KVM because of one, is not remembered, because the operator may
+// mend it. Only buildLoop calls it.
 func (d *Daemon) resolveAccel(ctx context.Context) (string, error) {
 	if d.accel != "" {
 		return d.accel, nil
@@ -184,6 +189,7 @@ func (d *Daemon) resolveAccel(ctx context.Context) (string, error) {
 	}
 	if why != "" {
 		d.log.Warn(why)
+		return accel, nil
 	}
 	d.accel = accel
 	return accel, nil
