@@ -13,7 +13,7 @@ func VerifyImage(ctx context.Context, path string, progress func(done, total int
 	if err != nil {
 		return nil, err
 	}
-	want, err := m.expectation(nil)
+	want, err := m.expectation()
 	if err != nil {
 		return nil, err
 	}

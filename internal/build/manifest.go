@@ -3,7 +3,6 @@ package build
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -34,29 +33,23 @@ const maxManifest = 1 << 20
 
 // Manifest describes a verified image.
 type Manifest struct {
-	Format       int           `json:"format"`
-	File         string        `json:"file"` // name of the image, in the same directory
-	Name         string        `json:"name"`
-	Title        string        `json:"title"`
-	Architecture string        `json:"architecture"`
-	Filetype     string        `json:"filetype"`
-	SHA256       string        `json:"sha256"`
-	PackedSize   int64         `json:"packed_size"`
-	RawSize      int64         `json:"raw_size"`
-	ISO          iso.Info      `json:"iso"`
-	Kickstart    []string      `json:"kickstart"`
-	Build        string        `json:"build"`   // build id
-	Layout       string        `json:"layout"`  // partition layout of profiles.toml
-	Payload      []PayloadHash `json:"payload"` // what the ESP must hold
-	Checks       []image.Check `json:"checks"`
-	Esxid        string        `json:"esxid"` // version that built it
-	Created      time.Time     `json:"created"`
-}
-
-// PayloadHash is a payload file by its content.
-type PayloadHash struct {
-	Path   string `json:"path"`
-	SHA256 string `json:"sha256"`
+	Format       int             `json:"format"`
+	File         string          `json:"file"` // name of the image, in the same directory
+	Name         string          `json:"name"`
+	Title        string          `json:"title"`
+	Architecture string          `json:"architecture"`
+	Filetype     string          `json:"filetype"`
+	SHA256       string          `json:"sha256"`
+	PackedSize   int64           `json:"packed_size"`
+	RawSize      int64           `json:"raw_size"`
+	ISO          iso.Info        `json:"iso"`
+	Kickstart    []string        `json:"kickstart"`
+	Build        string          `json:"build"`   // build id
+	Layout       string          `json:"layout"`  // partition layout of profiles.toml
+	Payload      []image.FileSum `json:"payload"` // all that is below /curtin in the ESP
+	Checks       []image.Check   `json:"checks"`
+	Esxid        string          `json:"esxid"` // version that built it
+	Created      time.Time       `json:"created"`
 }
 
 // ReadManifest reads and checks the manifest beside an image.
@@ -98,14 +91,15 @@ func (m *Manifest) PublishImage(path string) publish.Image {
 }
 
 // expectation is what verify must find in the image of the manifest.
-func (m *Manifest) expectation(files []image.PayloadFile) (image.Expect, error) {
+func (m *Manifest) expectation() (image.Expect, error) {
 	partitions, err := expectedPartitions(m.Layout)
 	if err != nil {
 		return image.Expect{}, err
 	}
-	want := image.Expect{RawSize: m.RawSize, PackedSize: m.PackedSize, SHA256: m.SHA256, Partitions: partitions}
-	want.Files = files
-	return want, nil
+	return image.Expect{
+		RawSize: m.RawSize, PackedSize: m.PackedSize, SHA256: m.SHA256,
+		Partitions: partitions, Files: m.Payload,
+	}, nil
 }
 
 func expectedPartitions(layout string) ([]image.ExpectedPartition, error) {
@@ -126,13 +120,4 @@ func expectedPartitions(layout string) ([]image.ExpectedPartition, error) {
 		out = append(out, image.ExpectedPartition{Number: p.Number, Type: guid, First: p.First, Last: p.Last, FAT: p.FAT, Optional: p.Optional})
 	}
 	return out, nil
-}
-
-func payloadHashes(files []image.PayloadFile) []PayloadHash {
-	var out []PayloadHash
-	for _, f := range files {
-		sum := sha256.Sum256(f.Data)
-		out = append(out, PayloadHash{Path: f.Path, SHA256: hex.EncodeToString(sum[:])})
-	}
-	return out
 }

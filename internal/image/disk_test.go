@@ -13,6 +13,23 @@ import (
 	"testing"
 )
 
+// Partition types that ESXi uses.
+var (
+	typeESP      = mustGUID("C12A7328-F81F-11D2-BA4B-00A0C93EC93B")
+	typeBasic    = mustGUID("EBD0A0A2-B9E5-4433-87C0-68B6B72699C7") // boot banks, locker, scratch
+	typeVMFS     = mustGUID("AA31E02A-400F-11DB-9590-000C2911D1B8")
+	typeCoreDump = mustGUID("9D275380-40AD-11DB-BF97-000C2911D1B8") // before 7.0
+	typeOSData   = mustGUID("4EB2EA39-7855-4790-A79E-FAE495E21F8D") // since 7.0
+)
+
+func mustGUID(s string) GUID {
+	g, err := ParseGUID(s)
+	if err != nil {
+		panic(err)
+	}
+	return g
+}
+
 // runTool runs a program that judges or prepares what is tested.
 func runTool(t testing.TB, name string, args ...string) string {
 	t.Helper()
@@ -38,18 +55,18 @@ const disk6Size = 64 * mib
 
 // disk6 has the first partitions of ESXi 6.x, the others smaller than there.
 var disk6 = []part{
-	{1, 64, 8191, TypeESP, 16, 1},
-	{5, 8224, 49183, TypeBasic, 16, 2},
-	{6, 49216, 90175, TypeBasic, 16, 2},
-	{7, 90208, 100447, TypeCoreDump, 0, 0},
+	{1, 64, 8191, typeESP, 16, 1},
+	{5, 8224, 49183, typeBasic, 16, 2},
+	{6, 49216, 90175, typeBasic, 16, 2},
+	{7, 90208, 100447, typeCoreDump, 0, 0},
 }
 
 // disk7 is what ESXi 7 and later put on a 32 GiB disk.
 var disk7 = []part{
-	{1, 64, 204863, TypeESP, 16, 4},
-	{5, 208896, 8595455, TypeBasic, 16, 128},
-	{6, 8597504, 16984063, TypeBasic, 16, 128},
-	{7, 16986112, 67108830, TypeOSData, 0, 0},
+	{1, 64, 204863, typeESP, 16, 4},
+	{5, 208896, 8595455, typeBasic, 16, 128},
+	{6, 8597504, 16984063, typeBasic, 16, 128},
+	{7, 16986112, 67108830, typeOSData, 0, 0},
 }
 
 // templates are disks made once each, as sgdisk sleeps for a second.

@@ -18,15 +18,6 @@ import (
 // GUID is a GUID as GPT stores it: the first three fields are little-endian.
 type GUID [16]byte
 
-// Partition types that ESXi uses.
-var (
-	TypeESP      = mustGUID("C12A7328-F81F-11D2-BA4B-00A0C93EC93B") // EFI system partition
-	TypeBasic    = mustGUID("EBD0A0A2-B9E5-4433-87C0-68B6B72699C7") // boot banks, locker, scratch
-	TypeVMFS     = mustGUID("AA31E02A-400F-11DB-9590-000C2911D1B8") // datastore
-	TypeCoreDump = mustGUID("9D275380-40AD-11DB-BF97-000C2911D1B8") // vmkDiagnostic, before 7.0
-	TypeOSData   = mustGUID("4EB2EA39-7855-4790-A79E-FAE495E21F8D") // VMFS-L, since 7.0
-)
-
 // ParseGUID reads the usual form, "C12A7328-F81F-11D2-BA4B-00A0C93EC93B".
 func ParseGUID(s string) (GUID, error) {
 	var g GUID
@@ -41,14 +32,6 @@ func ParseGUID(s string) (GUID, error) {
 		return GUID{}, fmt.Errorf("cannot read GUID %q", s)
 	}
 	return g, nil
-}
-
-func mustGUID(s string) GUID {
-	g, err := ParseGUID(s)
-	if err != nil {
-		panic(err)
-	}
-	return g
 }
 
 func (g *GUID) swap() {

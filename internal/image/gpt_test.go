@@ -117,7 +117,7 @@ func TestReadTableRefuses(t *testing.T) {
 
 func TestParseGUID(t *testing.T) {
 	g, err := ParseGUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
-	if err != nil || g != TypeESP || g.String() != "C12A7328-F81F-11D2-BA4B-00A0C93EC93B" {
+	if err != nil || g != typeESP || g.String() != "C12A7328-F81F-11D2-BA4B-00A0C93EC93B" {
 		t.Errorf("ParseGUID = %s, %v", g, err)
 	}
 	for _, bad := range []string{"", "C12A7328", "C12A7328F-81F-11D2-BA4B-00A0C93EC93B", "X12A7328-F81F-11D2-BA4B-00A0C93EC93B", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B0"} {

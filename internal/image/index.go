@@ -28,8 +28,9 @@ type index struct {
 	marks []mark
 }
 
-// maxSkipped bounds the work for a file system that sends its reader to and fro,
-// in sizes of the disk.
+// maxSkipped bounds what is unpacked in vain for file systems that send their
+// reader to and fro, in sizes of the disk (but a small one may be read a little
+// more often).
 const maxSkipped = 16
 
 // reader returns the disk. It is for one goroutine, fastest where offsets grow,
@@ -84,7 +85,7 @@ func (r *indexReader) readFrom(m mark, p []byte, offset int64) error {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		if r.skipped > maxSkipped*r.size {
+		if r.skipped > maxSkipped*max(r.size, 64*mib) {
 			return errors.New("a file system is too scattered")
 		}
 		n, err := io.CopyN(io.Discard, r.inflate, min(stride, offset-r.pos))

@@ -189,7 +189,7 @@ func readBack(t Target, r io.ReaderAt, size int64, files []PayloadFile) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the payload back from %s: %w", t, err)
 	}
-	if diff := comparePayload(got.files, files); diff != "" {
+	if diff := comparePayload(got.files, Sums(files)); diff != "" {
 		return fmt.Errorf("cannot write the payload into %s: it reads back wrong: %s", t, diff)
 	}
 	return nil

@@ -54,8 +54,8 @@ func TestWritePayload(t *testing.T) {
 	}{
 		{"6.x", disk6[0], disk6Size},
 		{"7.x", disk7[0], 32 * gib},
-		{"FAT12", part{1, 64, 4095, TypeESP, 12, 4}, 8 * mib},
-		{"FAT32", part{1, 2048, 204863, TypeESP, 32, 1}, 128 * mib},
+		{"FAT12", part{1, 64, 4095, typeESP, 12, 4}, 8 * mib},
+		{"FAT32", part{1, 2048, 204863, typeESP, 32, 1}, 128 * mib},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

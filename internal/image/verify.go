@@ -1,9 +1,10 @@
 package image
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +23,27 @@ type Expect struct {
 	PackedSize int64
 	SHA256     string
 	Partitions []ExpectedPartition
-	Files      []PayloadFile // all of the files below /curtin
+	Files      []FileSum // all of the files below /curtin
+}
+
+// FileSum is a file by its content, as a manifest records it.
+type FileSum struct {
+	Path   string `json:"path"` // as in PayloadFile
+	SHA256 string `json:"sha256"`
+}
+
+// Sums returns what Verify needs to recognise files.
+func Sums(files []PayloadFile) []FileSum {
+	var sums []FileSum
+	for _, f := range files {
+		sums = append(sums, FileSum{f.Path, hexSum(f.Data)})
+	}
+	return sums
+}
+
+func hexSum(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 // ExpectedPartition is a partition that must be there.
@@ -256,7 +277,7 @@ func (v *verifier) checkPayload(fs fileSystem) {
 }
 
 // comparePayload says in what a tree of files differs from what it should be.
-func comparePayload(got map[string][]byte, want []PayloadFile) string {
+func comparePayload(got map[string][]byte, want []FileSum) string {
 	var diff []string
 	names := map[string]bool{}
 	for _, f := range want {
@@ -265,8 +286,8 @@ func comparePayload(got map[string][]byte, want []PayloadFile) string {
 		switch {
 		case !ok:
 			diff = append(diff, f.Path+" is missing")
-		case !bytes.Equal(data, f.Data):
-			diff = append(diff, fmt.Sprintf("%s is not what was written (%d bytes, should be %d)", f.Path, len(data), len(f.Data)))
+		case hexSum(data) != f.SHA256:
+			diff = append(diff, fmt.Sprintf("%s (%d bytes) is not what was written", f.Path, len(data)))
 		}
 	}
 	for _, path := range slices.Sorted(maps.Keys(got)) {

@@ -20,11 +20,11 @@ import (
 
 // expected6 is what disk6 should be, once it has its payload.
 func expected6(files []PayloadFile) Expect {
-	e := Expect{Files: files}
+	e := Expect{Files: Sums(files)}
 	for _, p := range disk6 {
 		e.Partitions = append(e.Partitions, ExpectedPartition{Number: p.number, Type: p.typ, First: p.first, Last: p.last, FAT: p.fat != 0})
 	}
-	e.Partitions = append(e.Partitions, ExpectedPartition{Number: 3, Type: TypeVMFS, Optional: true})
+	e.Partitions = append(e.Partitions, ExpectedPartition{Number: 3, Type: typeVMFS, Optional: true})
 	return e
 }
 
@@ -46,7 +46,7 @@ func customized6(t testing.TB, files []PayloadFile) string {
 // small is a disk of its own kind, to be packed and verified hundreds of times.
 func small(t testing.TB, files []PayloadFile) string {
 	t.Helper()
-	esp := part{1, 64, 4095, TypeESP, 12, 4}
+	esp := part{1, 64, 4095, typeESP, 12, 4}
 	disk := newDisk(t, 8*mib, []part{esp})
 	if err := WritePayload(t.Context(), esp.target(disk), esp.size(), files, mib); err != nil {
 		t.Fatal(err)
@@ -134,8 +134,8 @@ func TestVerifyFindsWhatIsWrongOnTheDisk(t *testing.T) {
 		saying string
 	}{
 		{"hook edited", func(t *testing.T, disk string, e *Expect) {
-			e.Files = append([]PayloadFile{{"curtin/curtin-hooks", append([]byte("X"), files[0].Data[1:]...)}}, files[1:]...)
-		}, "payload", "curtin/curtin-hooks is not what was written"},
+			e.Files = Sums(append([]PayloadFile{{"curtin/curtin-hooks", append([]byte("X"), files[0].Data[1:]...)}}, files[1:]...))
+		}, "payload", "curtin/curtin-hooks (1900 bytes) is not what was written"},
 		{"file missing", func(t *testing.T, disk string, e *Expect) {
 			runTool(t, "mdel", "-i", esp.at(disk), "::/curtin/esxid/lib/json.py")
 		}, "payload", "curtin/esxid/lib/json.py is missing"},
@@ -155,9 +155,9 @@ func TestVerifyFindsWhatIsWrongOnTheDisk(t *testing.T) {
 			runTool(t, "mmd", "-i", bank.at(disk), "::/CURTIN")
 		}, "hook partition", "2 times"},
 		{"partition missing", func(t *testing.T, disk string, e *Expect) {
-			e.Partitions = append(e.Partitions, ExpectedPartition{Number: 8, Type: TypeBasic})
+			e.Partitions = append(e.Partitions, ExpectedPartition{Number: 8, Type: typeBasic})
 		}, "partitions", "8 is missing"},
-		{"partition of another type", func(t *testing.T, disk string, e *Expect) { e.Partitions[3].Type = TypeOSData }, "partitions", "7 is of type"},
+		{"partition of another type", func(t *testing.T, disk string, e *Expect) { e.Partitions[3].Type = typeOSData }, "partitions", "7 is of type"},
 		{"partition elsewhere", func(t *testing.T, disk string, e *Expect) { e.Partitions[1].Last++ }, "partitions", "5 is from 8224 to 49183"},
 		{"no FAT in a boot bank", func(t *testing.T, disk string, e *Expect) {
 			patchFile(t, disk, bank.first*sectorSize, make([]byte, sectorSize))
@@ -211,7 +211,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 		}
 		return Verify(t.Context(), path, e, nil)
 	}
-	e := Expect{Files: files, Partitions: []ExpectedPartition{{Number: 1, Type: TypeESP, FAT: true}}}
+	e := Expect{Files: Sums(files), Partitions: []ExpectedPartition{{Number: 1, Type: typeESP, FAT: true}}}
 
 	for n := len(good) - 1; n >= 0; n -= 1 + len(good)/40 {
 		checks, err := verify(good[:n], recorded(e, r))
@@ -332,7 +332,7 @@ func TestScatteredFileSystem(t *testing.T) {
 	}
 	x := &index{f: bytes.NewReader(b), size: r.RawSize, marks: []mark{{packed: int64(len(gzipHead))}}}
 	disk, buf := x.reader(t.Context()), make([]byte, 1)
-	for i := range 100 {
+	for i := range 1100 {
 		if _, err = disk.ReadAt(buf, int64(1-i%2)*(r.RawSize-1)); err != nil {
 			break
 		}
