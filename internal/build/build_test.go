@@ -287,7 +287,11 @@ func TestLoadRefusesPaths(t *testing.T) {
 }
 
 func TestClean(t *testing.T) {
-	s := testStore(t)
+	dir := filepath.Join(t.TempDir(), "a[b*") // nothing to be taken for a pattern
+	s, err := OpenStore(filepath.Join(dir, "builds"), filepath.Join(dir, "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	b, err := s.Create(testPlan(t, nil), testSource, "/i.iso", now)
 	if err != nil {
 		t.Fatal(err)
@@ -295,7 +299,10 @@ func TestClean(t *testing.T) {
 	leftovers := []string{
 		filepath.Join(s.Builds, ".new-1"), filepath.Join(s.Images, ".new-2"), filepath.Join(s.Dir(b.ID()), ".install"),
 	}
-	for _, dir := range leftovers {
+	others := []string{
+		filepath.Join(s.Images, ".new-york"), filepath.Join(s.Images, ".git"), filepath.Join(s.Builds, "lost+found", ".x"),
+	}
+	for _, dir := range append(leftovers, others...) {
 		if err := os.MkdirAll(filepath.Join(dir, "x"), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -308,8 +315,29 @@ func TestClean(t *testing.T) {
 			t.Errorf("%s is still there", dir)
 		}
 	}
+	for _, dir := range others {
+		if _, err := os.Stat(dir); err != nil {
+			t.Errorf("what is not ours was removed: %v", err)
+		}
+	}
 	if _, err := s.Load(b.ID()); err != nil {
 		t.Errorf("the build is gone: %v", err)
+	}
+}
+
+func TestRemoveLeavesNothing(t *testing.T) {
+	s := testStore(t)
+	b, err := s.Create(testPlan(t, nil), testSource, "/i.iso", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time there is nothing
+		if err := errors.Join(s.Remove(b.ID()), s.RemoveImage(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := os.ReadDir(s.Builds); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/esxid/esxid/internal/durable"
@@ -177,7 +178,7 @@ func (s *Store) Load(id string) (*Build, error) {
 		return nil, fmt.Errorf("cannot read build %s: %w", id, err)
 	}
 	if info.Size() > maxRecord {
-		return nil, fault.New(fault.Input, "%s is damaged: it has %d bytes", path, info.Size())
+		return nil, fault.New(fault.Input, "%s is damaged: it has %d bytes: remove its directory to build anew", path, info.Size())
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -186,10 +187,10 @@ func (s *Store) Load(id string) (*Build, error) {
 	b := &Build{}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	if err := decoder.Decode(b); err != nil {
-		return nil, fault.New(fault.Input, "%s is damaged: %w", path, err)
+		return nil, fault.New(fault.Input, "%s is damaged: %w: remove its directory to build anew", path, err)
 	}
 	if b.Format != recordFormat || b.ID() != id || next[b.State] == nil {
-		return nil, fault.New(fault.Input, "%s is damaged: format %d, id %.60q, state %.20q", path, b.Format, b.ID(), b.State)
+		return nil, fault.New(fault.Input, "%s is damaged: format %d, id %.60q, state %.20q: remove its directory to build anew", path, b.Format, b.ID(), b.State)
 	}
 	if b.Steps == nil {
 		b.Steps = map[string]StepRecord{}
@@ -224,23 +225,64 @@ func (s *Store) Remove(id string) error {
 	if !idForm.MatchString(id) {
 		return fmt.Errorf("build %.60q: %w", id, fs.ErrNotExist)
 	}
-	return os.RemoveAll(s.Dir(id))
+	return discard(s.Dir(id))
 }
 
-// Clean removes what an interrupted Create or step left half-made.
+// RemoveImage deletes the finished image in a build's place if it is this
+// build's.
+func (s *Store) RemoveImage(b *Build) error {
+	m, err := ReadManifest(filepath.Join(s.ImageDir(b.Plan), ImageName(b.Plan)))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case m.Build != b.ID():
+		return nil
+	}
+	return discard(s.ImageDir(b.Plan))
+}
+
+// discard removes a directory, of which nothing is left under its name whenever
+// that is interrupted: Clean does the rest. It needs no space on the disk.
+func discard(dir string) error {
+	aside := filepath.Join(filepath.Dir(dir), fmt.Sprintf(".new-%d", time.Now().UnixNano()))
+	switch err := os.Rename(dir, aside); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot remove %s: %w", dir, err)
+	}
+	return os.RemoveAll(aside)
+}
+
+// temporary is the form of the names of directories that are being made, or
+// removed, beside builds and images.
+var temporary = regexp.MustCompile(`^\.new-[0-9]+$`)
+
+// Clean removes what an interrupted Create, Remove or step left half-made.
+// Images may be anybody's directory (esxid build): nothing else is touched there.
 func (s *Store) Clean() error {
-	var errs []error
-	for _, pattern := range []string{
-		filepath.Join(s.Builds, ".new-*"),
-		filepath.Join(s.Images, ".new-*"),
-		filepath.Join(s.Builds, "*", ".*"), // every temporary name in a build begins with a dot
-	} {
-		left, err := filepath.Glob(pattern)
-		if err != nil {
-			return err
+	isTemporary := func(e fs.DirEntry) bool { return e.IsDir() && temporary.MatchString(e.Name()) }
+	errs := []error{removeFrom(s.Builds, isTemporary), removeFrom(s.Images, isTemporary)}
+	builds, err := os.ReadDir(s.Builds)
+	errs = append(errs, err)
+	for _, b := range builds {
+		if idForm.MatchString(b.Name()) {
+			// Every temporary name in a build begins with a dot.
+			errs = append(errs, removeFrom(s.Dir(b.Name()), func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), ".") }))
 		}
-		for _, path := range left {
-			errs = append(errs, os.RemoveAll(path))
+	}
+	return errors.Join(errs...)
+}
+
+// removeFrom removes those entries of a directory that are unwanted.
+func removeFrom(dir string, unwanted func(fs.DirEntry) bool) error {
+	entries, err := os.ReadDir(dir)
+	errs := []error{err}
+	for _, e := range entries {
+		if unwanted(e) {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
 		}
 	}
 	return errors.Join(errs...)

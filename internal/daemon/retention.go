@@ -3,7 +3,6 @@ package daemon
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -82,15 +81,7 @@ func (d *Daemon) retire(b *build.Build) {
 // remove deletes a build and, if it still is the one in the image's directory,
 // its image.
 func (d *Daemon) remove(b *build.Build) {
-	dir := d.store.ImageDir(b.Plan)
-	m, err := build.ReadManifest(filepath.Join(dir, build.ImageName(b.Plan)))
-	if err == nil && m.Build == b.ID() {
-		err = os.RemoveAll(dir)
-	} else if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	err = errors.Join(err, d.store.Remove(b.ID()))
-	if err != nil {
+	if err := errors.Join(d.store.RemoveImage(b), d.store.Remove(b.ID())); err != nil {
 		d.log.Error("cannot remove an old build", "build", b.ID(), "error", err)
 		return
 	}
