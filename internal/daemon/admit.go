@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/esxid/esxid/internal/build"
@@ -83,9 +84,17 @@ func (d *Daemon) identify(ctx context.Context, path string) (iso.Info, error) {
 	return info, img.Unchanged()
 }
 
+// maxRejected is how much of a name is kept, in bytes: file systems take 255, and
+// there must be room for a number, the ending and a temporary name.
+const maxRejected = 200
+
 // reject moves a file out of the way and writes the reason beside it.
 func (d *Daemon) reject(path, reason string) {
-	to := free(filepath.Join(d.rejected(), filepath.Base(path)))
+	name := filepath.Base(path)
+	if len(name) > maxRejected {
+		name = strings.TrimLeft(name[len(name)-maxRejected:], ".") // hidden files are ours
+	}
+	to := free(filepath.Join(d.rejected(), name))
 	text := fmt.Sprintf("%s\n\nRejected at %s. The file is untouched: %s\n", reason, time.Now().UTC().Format(time.RFC3339), to)
 	err := durable.WriteFile(to+".reason", []byte(text), 0o640)
 	if err == nil {

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -154,9 +155,9 @@ func (d *Daemon) prepare() (unlock func(), err error) {
 		path string
 		mode os.FileMode
 	}{
-		{d.cfg.StateDir, 0o755}, {d.incoming(), 0o2775}, {d.rejected(), 0o750}, {d.cfg.RuntimeDir, 0o750}, {d.cfg.KickstartDir, 0o750},
+		{d.cfg.StateDir, 0o755}, {d.incoming(), os.ModeSetgid | 0o775}, {d.rejected(), 0o750}, {d.cfg.RuntimeDir, 0o750}, {d.cfg.KickstartDir, 0o750},
 	} {
-		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
+		if err := makeDir(dir.path, dir.mode); err != nil {
 			return nil, fault.New(fault.CannotWrite, "cannot make a directory of the service: %w", err)
 		}
 	}
@@ -185,9 +186,22 @@ func (d *Daemon) prepare() (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
+// makeDir makes a directory that is missing, with exactly this mode: whoever
+// belongs to the group of incoming must be able to drop files there, whatever
+// the umask is.
+func makeDir(path string, mode os.FileMode) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(path, mode.Perm()); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
+}
+
 // recover loads the records and clears what an earlier process left behind.
 func (d *Daemon) recover(ctx context.Context) error {
-	if err := d.store.Clean(); err != nil {
+	if err := errors.Join(d.store.Clean(), unmove(d.library.dir), unmove(d.rejected())); err != nil {
 		d.log.Warn("cannot remove what an interrupted build left", "error", err)
 	}
 	if err := nbd.Recover(ctx, d.cfg.RuntimeDir); err != nil {

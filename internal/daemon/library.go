@@ -57,6 +57,10 @@ func (l *library) add(e entry, file string) error {
 	if err := durable.WriteFile(l.recordPath(e.SHA256), append(text, '\n'), 0o640); err != nil {
 		return err
 	}
+	// Whoever copied it has hardly synced it, and may have deleted the original.
+	if err := durable.SyncFile(file); err != nil {
+		return fmt.Errorf("cannot write %s to the disk: %w", file, err)
+	}
 	return move(file, l.isoPath(e.SHA256))
 }
 

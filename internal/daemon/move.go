@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/esxid/esxid/internal/durable"
@@ -53,6 +54,18 @@ func copyFile(from, to string) error {
 		return err
 	}
 	return durable.Rename(out.Name(), to)
+}
+
+// unmove removes from a directory what a killed process had not finished writing.
+func unmove(dir string) error {
+	entries, err := os.ReadDir(dir)
+	errs := []error{err}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") && e.Type().IsRegular() {
+			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // free returns path, or path with a number before its extension, such that

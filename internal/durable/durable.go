@@ -48,9 +48,10 @@ func Rename(from, to string) error {
 	return SyncDir(filepath.Dir(to))
 }
 
-// SyncFile flushes the data of an existing file to the disk.
+// SyncFile flushes the data of an existing file to the disk. The right to read
+// it is enough.
 func SyncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
