@@ -170,7 +170,7 @@ func TestISOFollowsFromOptions(t *testing.T) {
 		}
 		return fmt.Sprintf("%x", sha256.Sum256(data))
 	}
-	if sum() != sum() {
+	if first, second := sum(), sum(); first != second {
 		t.Error("the same options gave two different ISOs")
 	}
 }

