@@ -23,7 +23,7 @@ func (d *Daemon) onISO(ctx context.Context, e watch.Event) {
 	case watch.Complete:
 		d.admit(ctx, e.Path)
 	case watch.Refused:
-		d.reject(e.Path, e.Reason)
+		d.reject(e.Path, e.Path+" "+e.Reason)
 	case watch.Waiting:
 		d.log.Info("waiting for a file to be complete", "file", e.Path, "reason", e.Reason)
 	case watch.Trouble:
@@ -42,6 +42,11 @@ func (d *Daemon) admit(ctx context.Context, path string) {
 	case err == nil:
 	case ctx.Err() != nil, errors.Is(err, fs.ErrNotExist):
 		return // found again at the next start; or the operator took it away
+	case errors.Is(err, iso.ErrChanged):
+		// The watch tells again when it is complete; moving it away would break
+		// the copy.
+		d.log.Info("a file changed while it was read; it is looked at again when it is complete", "file", path)
+		return
 	case fault.ClassOf(err) == fault.Input, fault.ClassOf(err) == fault.NotPermitted:
 		d.reject(path, err.Error())
 		return
@@ -72,16 +77,17 @@ func (d *Daemon) identify(ctx context.Context, path string) (iso.Info, error) {
 	}
 	defer img.Close()
 	info, warnings, err := iso.Identify(ctx, img)
-	if err != nil {
-		return info, err
+	if err == nil {
+		info.SHA256, err = img.SHA256(ctx, nil)
+	}
+	// What was read of a file that changed meanwhile says nothing, good or bad.
+	if changed := img.Unchanged(); changed != nil {
+		return info, changed
 	}
 	for _, w := range warnings {
 		d.log.Warn("the ISO's own metadata is not consistent", "file", path, "warning", w)
 	}
-	if info.SHA256, err = img.SHA256(ctx, nil); err != nil {
-		return info, err
-	}
-	return info, img.Unchanged()
+	return info, err
 }
 
 // maxRejected is how much of a name is kept, in bytes: file systems take 255, and

@@ -68,6 +68,7 @@ func (d *Daemon) reconcile() {
 	if !d.incomplete {
 		d.prune()
 	}
+	d.idle()
 	wake(d.buildWake)
 	wake(d.publishWake)
 }

@@ -26,6 +26,19 @@ func (d *Daemon) status(e build.Event) {
 	if e.Percent >= 0 {
 		line += fmt.Sprintf(" %.0f %%", e.Percent)
 	}
+	d.notifyStatus(line)
+}
+
+// idle tells the service manager that nothing is running, if so.
+func (d *Daemon) idle() {
+	if len(d.running) == 0 {
+		d.notifyStatus("Waiting for ISOs")
+	}
+}
+
+// notifyStatus tells the service manager a line, with the number of builds in
+// each state behind it.
+func (d *Daemon) notifyStatus(line string) {
 	counts := map[build.State]int{}
 	for _, b := range d.builds {
 		counts[b.State]++
@@ -34,7 +47,7 @@ func (d *Daemon) status(e build.Event) {
 	for _, c := range []struct {
 		state build.State
 		word  string
-	}{{build.Queued, "queued"}, {build.Done, "published"}, {build.Failed, "failed"}} {
+	}{{build.Queued, "queued"}, {build.Built, "not published"}, {build.Done, "published"}, {build.Failed, "failed"}} {
 		if counts[c.state] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[c.state], c.word))
 		}

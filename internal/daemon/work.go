@@ -95,6 +95,7 @@ func (d *Daemon) work(ctx context.Context, b *build.Build, work func(context.Con
 	defer d.mu.Unlock()
 	delete(d.running, b.ID())
 	d.conclude(b, err, jobCtx.Err() != nil)
+	d.idle()
 }
 
 // conclude moves a build on after its work.
