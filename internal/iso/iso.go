@@ -136,6 +136,10 @@ func (img *Image) Close() error { return img.file.Close() }
 // Size returns the length of the file in bytes.
 func (img *Image) Size() int64 { return img.size }
 
+// ErrChanged is the cause of an error of Unchanged about a file that somebody
+// still writes to.
+var ErrChanged = errors.New("it changed while it was read")
+
 // Unchanged returns an error if the file at the image's path is no longer the
 // one that was opened: replaced, removed, written to or its attributes changed.
 // What was read from the image is only good if Unchanged returns nil afterwards.
@@ -146,7 +150,7 @@ func (img *Image) Unchanged() error {
 	}
 	if stateOf(info) != img.stat {
 		return fault.New(fault.Input,
-			"cannot use %s: it changed while it was read: wait until it is copied completely, then try again", img.path)
+			"cannot use %s: %w: wait until it is copied completely, then try again", img.path, ErrChanged)
 	}
 	return nil
 }
