@@ -1,6 +1,7 @@
 package build
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -99,6 +100,10 @@ func TestPlanHoldsNoSecret(t *testing.T) {
 	}
 	if a.RootPassword != "file" {
 		t.Errorf("root password source = %q", a.RootPassword)
+	}
+	text, err := json.Marshal(a)
+	if err != nil || strings.Contains(string(text), "Horse") {
+		t.Errorf("the plan shows the password: %s, %v", text, err)
 	}
 }
 
@@ -239,6 +244,58 @@ func TestUpdateForgetsWhatDepends(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A failed customization is tried again with another payload.
+func TestUpdateTriesAFailedBuildAgain(t *testing.T) {
+	s := testStore(t)
+	b, err := s.Create(testPlan(t, nil), testSource, "/i.iso", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.State, b.Steps[StepInstall] = Failed, StepRecord{Finished: now}
+	if err := s.Update(b, testPlan(t, nil), "/i.iso", now); err != nil || b.State != Failed {
+		t.Errorf("nothing changed: state = %s, %v", b.State, err)
+	}
+	warn := testPlan(t, func(c *config.Config, _ *iso.Info, _ *kickstart.Source) { c.Deploy.Unsupported = "warn" })
+	if err := s.Update(b, warn, "/i.iso", now); err != nil || b.State != Queued || !b.done(StepInstall) {
+		t.Errorf("another payload: state = %s, %v", b.State, err)
+	}
+}
+
+// Who cannot use nbd is told to set image.access; that must count for the build
+// that waits for it.
+func TestUpdateTakesOverTheAccess(t *testing.T) {
+	s := testStore(t)
+	b, err := s.Create(testPlan(t, nil), testSource, "/i.iso", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Steps[StepCustomize] = StepRecord{Finished: now}
+	direct := testPlan(t, func(c *config.Config, _ *iso.Info, _ *kickstart.Source) { c.Image.Access = "direct" })
+	if err := s.Update(b, direct, "/i.iso", now); err != nil || b.Plan.Access != "direct" || !b.done(StepCustomize) {
+		t.Errorf("access = %s, %v", b.Plan.Access, err)
+	}
+}
+
+// A saved ESP belongs to one disk only.
+func TestNewDiskForgetsTheSavedESP(t *testing.T) {
+	s := &step{dir: t.TempDir()}
+	disk := filepath.Join(s.dir, "new")
+	for _, path := range []string{disk, filepath.Join(s.dir, espName)} {
+		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := s.takeDisk(disk); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(s.dir, espName)); !errors.Is(err, fs.ErrNotExist) {
+			t.Error("the ESP of an earlier disk is still there")
+		}
+		disk = filepath.Join(s.dir, diskName) // renaming a file to its own name does nothing
 	}
 }
 

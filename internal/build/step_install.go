@@ -55,7 +55,16 @@ func (s *step) install(ctx context.Context) (string, error) {
 	if err := durable.SyncFile(spec.Disk); err != nil {
 		return "", fmt.Errorf("cannot write the installed disk: %w", err)
 	}
-	return "accel " + accel, durable.Rename(spec.Disk, filepath.Join(s.dir, diskName))
+	return "accel " + accel, s.takeDisk(spec.Disk)
+}
+
+// takeDisk makes a newly installed disk the build's. The ESP that was saved of an
+// earlier one must never be put onto it.
+func (s *step) takeDisk(disk string) error {
+	if err := os.Remove(filepath.Join(s.dir, espName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot remove the ESP of an earlier installation: %w", err)
+	}
+	return durable.Rename(disk, filepath.Join(s.dir, diskName))
 }
 
 // openISO opens the ISO of the build and makes sure it still is that ISO.

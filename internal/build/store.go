@@ -105,7 +105,7 @@ func (s *Store) Create(p Plan, src kickstart.Source, isoFile string, now time.Ti
 // that depend on it are forgotten and will run again.
 func (s *Store) Update(b *Build, p Plan, isoFile string, now time.Time) error {
 	renamed := b.Plan.Name != p.Name || b.Plan.Title != p.Title
-	if b.Plan.ImageKey == p.ImageKey && !renamed && b.ISOFile == isoFile {
+	if b.Plan.ImageKey == p.ImageKey && b.Plan.Access == p.Access && !renamed && b.ISOFile == isoFile {
 		return nil
 	}
 	b.ISOFile = isoFile
@@ -116,10 +116,12 @@ func (s *Store) Update(b *Build, p Plan, isoFile string, now time.Time) error {
 		b.forget(StepVerify) // the manifest and the image's place carry the name
 	}
 	b.Plan = p
-	if !b.done(StepVerify) && (b.State == Built || b.State == Done) {
+	// A failed build gets another chance when what it is made of has changed.
+	if !b.done(StepVerify) && (b.State == Built || b.State == Done || b.State == Failed) {
 		if err := b.To(Queued, now); err != nil {
 			return err
 		}
+		b.Attempts, b.NotBefore = 0, time.Time{}
 	}
 	return s.Save(b)
 }
