@@ -3,7 +3,7 @@ package esxcli
 func hardwareCommands() []command {
 	return []command{
 		{path: "hardware platform get", text: "Show the machine.", run: func(c *call) (output, error) {
-			return output{objects: []object{{"Platform Information", []field{
+			return output{objects: []object{{title: "Platform Information", fields: []field{
 				{"UUID", c.PlatformUUID()}, {"Product Name", "Simulated Server"}, {"Vendor Name", "Example Corp."}, {"Serial Number", c.Hardware.Name},
 				{"Enclosure Serial Number", c.Hardware.Name}, {"BIOS Asset Tag", ""}, {"IPMI Supported", false},
 			}}}}, nil
@@ -30,7 +30,7 @@ func softwareCommands() []command {
 			return o, nil
 		}},
 		{path: "software profile get", text: "Show the image profile.", run: func(c *call) (output, error) {
-			return output{objects: []object{{c.Release.Profile, []field{
+			return output{objects: []object{{title: c.Release.Profile, fields: []field{
 				{"Name", c.Release.Profile}, {"Vendor", "VMware, Inc."}, {"Acceptance Level", "PartnerSupported"},
 			}}}}, nil
 		}},

@@ -52,7 +52,7 @@ func interfaceList(c *call) (output, error) {
 		default:
 			fields = append(fields, field{"Port ID", v.Port})
 		}
-		o.objects = append(o.objects, object{v.Name, fields})
+		o.objects = append(o.objects, object{title: v.Name, fields: fields})
 	}
 	return o, nil
 }
@@ -87,6 +87,9 @@ func interfaceAdd(c *call) (output, error) {
 		return output{}, refuse("A VMkernel interface with the name %s already exists", name)
 	case c.has("netstack") && c.str("netstack") != "defaultTcpipStack":
 		return output{}, refuse("Netstack instance %s does not exist", c.str("netstack"))
+	}
+	if g.VMs > 0 {
+		return output{}, busy(fmt.Sprintf("virtual machines use portgroup %s", group))
 	}
 	if users := interfacesIn(c, g.Name); users != nil {
 		return output{}, busy(fmt.Sprintf("portgroup %s already has the VMkernel interface %s", group, users[0]))

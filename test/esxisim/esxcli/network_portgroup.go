@@ -26,7 +26,7 @@ func portgroupList(c *call) (output, error) {
 	o := table("Name", "Virtual Switch", ">Active Clients", ">VLAN ID")
 	for _, w := range c.State.Switches {
 		for _, g := range w.Portgroups {
-			o.add(g.Name, w.Name, len(interfacesIn(c, g.Name)), g.VLAN)
+			o.add(g.Name, w.Name, g.VMs+len(interfacesIn(c, g.Name)), g.VLAN)
 		}
 	}
 	slices.SortStableFunc(o.rows, func(a, b []any) int { return strings.Compare(a[0].(string), b[0].(string)) })
@@ -76,8 +76,8 @@ func portgroupRemove(c *call) (output, error) {
 	if w.Name != c.str("vswitch-name") {
 		return output{}, refuse("portgroup %s is not on vswitch %s", g.Name, c.str("vswitch-name"))
 	}
-	if users := interfacesIn(c, g.Name); users != nil {
-		return output{}, busy(fmt.Sprintf("portgroup %s is in use by %s", g.Name, strings.Join(users, ", ")))
+	if users := interfacesIn(c, g.Name); users != nil || g.VMs > 0 {
+		return output{}, busy(fmt.Sprintf("portgroup %s is in use by %s", g.Name, strings.Join(append(users, fmt.Sprint(g.VMs, " virtual machines")), ", ")))
 	}
 	name := g.Name
 	w.Portgroups = slices.DeleteFunc(w.Portgroups, func(o host.Portgroup) bool { return o.Name == name })

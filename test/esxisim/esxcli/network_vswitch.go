@@ -46,8 +46,8 @@ func vswitchList(c *call) (output, error) {
 		if !c.AtLeast(6, 7) {
 			class = "etherswitch"
 		}
-		o.objects = append(o.objects, object{w.Name, []field{
-			{"Name", w.Name}, {"Class", class}, {"Num Ports", totalPorts(c)}, {"Used Ports", 1 + 2*len(w.Uplinks) + clients(c, w)},
+		o.objects = append(o.objects, object{title: w.Name, fields: []field{
+			{"Name", w.Name}, {"Class", class}, {"Num Ports", c.Hardware.VSwitchPorts}, {"Used Ports", 1 + 2*len(w.Uplinks) + clients(c, w)},
 			{"Configured Ports", w.Ports}, {"MTU", w.MTU}, {"CDP Status", cdp}, {"Beacon Enabled", w.Teaming.Detection == "beacon"},
 			{"Beacon Interval", 1}, {"Beacon Threshold", 3}, {"Beacon Required By", ""}, {"Uplinks", w.Uplinks}, {"Portgroups", groups},
 		}})
@@ -55,16 +55,11 @@ func vswitchList(c *call) (output, error) {
 	return o, nil
 }
 
-// totalPorts grows with the machine; its real rule is not public.
-func totalPorts(c *call) int { return 2560 + 64*len(c.Hardware.NICs) }
-
-// clients are the interfaces on a vSwitch.
+// clients are the interfaces and the virtual machines on a vSwitch.
 func clients(c *call, w host.Switch) int {
 	n := 0
-	for _, v := range c.State.Interfaces {
-		if slices.ContainsFunc(w.Portgroups, func(g host.Portgroup) bool { return g.Name == v.Portgroup }) {
-			n++
-		}
+	for _, g := range w.Portgroups {
+		n += g.VMs + len(interfacesIn(c, g.Name))
 	}
 	return n
 }
@@ -106,7 +101,7 @@ func vswitchRemove(c *call) (output, error) {
 		return output{}, err
 	}
 	if clients(c, *w) > 0 {
-		return output{}, busy("vswitch " + w.Name + " has VMkernel interfaces")
+		return output{}, busy("vswitch " + w.Name + " has VMkernel interfaces or virtual machines")
 	}
 	c.State.Switches = slices.DeleteFunc(c.State.Switches, func(o host.Switch) bool { return o.Name == c.str("vswitch-name") })
 	return output{}, nil

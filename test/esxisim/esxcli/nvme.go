@@ -54,8 +54,8 @@ func nvmeGet(c *call) (output, error) {
 	if len(d.EUI) >= 6 {
 		oui = strings.ToLower(d.EUI[:6])
 	}
-	return output{objects: []object{{"Controller Identify Info:", []field{
-		{"PCIVID", "0x8086"}, {"PCISSVID", "0x1590"}, {"Serial Number", d.Serial}, {"Model Number", d.Model}, {"Firmware Revision", "1.00"},
+	return output{objects: []object{{title: "Controller Identify Info:", fields: []field{
+		{"PCIVID", "0x8086"}, {"PCISSVID", "0x1590"}, {"Serial Number", d.Serial}, {"Model Number", d.Model}, {"Firmware Revision", d.Revision},
 		{"Recommended Arbitration Burst", 0}, {"IEEE OUI Identifier", oui}, {"Controller Associated with an SR-IOV Virtual Function", false},
 		{"Controller ID", "0x1"}, {"Number of Namespaces", 1}, {"Max Number of Namespaces", 1},
 		{"NVM Subsystem NVMe Qualified Name", ""}, {"NVM Subsystem NVMe Qualified Name (hex format)", ""},

@@ -24,6 +24,7 @@ type output struct {
 type object struct {
 	title  string
 	fields []field
+	json   []field // further ones, in JSON only
 }
 
 // field has a value of type string, int, int64, bool, []string, or []field for
@@ -134,10 +135,10 @@ func (o output) json() string {
 	case o.line != "":
 		return quote(o.line)
 	case !o.list && len(o.objects) == 1:
-		return jsonFields(o.objects[0].fields)
+		return jsonFields(slices.Concat(o.objects[0].fields, o.objects[0].json))
 	default:
 		for _, obj := range o.objects {
-			all = append(all, jsonFields(obj.fields))
+			all = append(all, jsonFields(slices.Concat(obj.fields, obj.json)))
 		}
 	}
 	return "[" + strings.Join(all, ", ") + "]"

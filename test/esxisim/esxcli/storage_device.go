@@ -2,6 +2,7 @@ package esxcli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/esxid/esxid/test/esxisim/host"
 )
@@ -35,36 +36,30 @@ func deviceList(c *call) (output, error) {
 	list, err := devices(c)
 	o := output{list: true}
 	for _, d := range list {
-		o.objects = append(o.objects, object{d.Name, deviceFields(c, d)})
+		o.objects = append(o.objects, object{title: d.Name, fields: deviceFields(c, d), json: []field{{"Device", d.Name}}})
 	}
 	return o, err
 }
 
 func deviceFields(c *call, d host.Device) []field {
-	drive, raid, drives, depth := "unknown", "unknown", "unknown", 31
-	if d.Bus == "nvme" {
-		drive, raid, drives, depth = "physical", "NA", "1", 1023
-	}
-	level := map[string]int{"sata": 5, "nvme": 0, "usb": 2}
-	scsi, known := level[d.Bus]
-	if !known {
-		scsi = 6
-	}
-	thin := "unknown"
-	if !d.Rotating {
-		thin = map[string]string{"nvme": "no", "sata": "yes"}[d.Bus]
-	}
-	if thin == "" {
-		thin = "unknown"
-	}
-	worlds := depth
-	if d.Bus == "nvme" {
-		worlds = 32
+	drive, raid, drives := "unknown", "unknown", "unknown"
+	scsi, depth, worlds, thin := 6, 1024, 32, "yes"
+	switch d.Bus {
+	case "nvme":
+		drive, raid, drives = "physical", "NA", "1"
+		scsi, depth, thin = 0, 1023, "no"
+	case "sata":
+		scsi, depth, worlds = 5, 31, 31
+		if d.Rotating {
+			thin = "unknown"
+		}
+	case "usb":
+		scsi, depth, worlds, thin = 2, 1, 1, "unknown"
 	}
 	fields := []field{
-		{"Display Name", d.DisplayName()}, {"Has Settable Display Name", d.Bus != "usb"}, {"Size", d.Size >> 20}, {"Device Type", "Direct-Access "},
+		{"Display Name", d.DisplayName()}, {"Has Settable Display Name", !strings.HasPrefix(d.Name, "mpx.")}, {"Size", d.Size >> 20}, {"Device Type", "Direct-Access "},
 		{"Multipath Plugin", plugin(c, d)}, {"Devfs Path", d.Path()}, {"Vendor", d.SCSIVendor()}, {"Model", d.SCSIModel()},
-		{"Revision", "1.00"}, {"SCSI Level", scsi}, {"Is Pseudo", false}, {"Status", "on"}, {"Is RDM Capable", false}, {"Is Local", true},
+		{"Revision", fmt.Sprintf("%-4s", d.Revision)}, {"SCSI Level", scsi}, {"Is Pseudo", false}, {"Status", "on"}, {"Is RDM Capable", false}, {"Is Local", true},
 		{"Is Removable", d.Bus == "usb"}, {"Is SSD", !d.Rotating && d.Bus != "usb"}, {"Is VVOL PE", false}, {"Is Offline", false},
 		{"Is Perennially Reserved", false}, {"Queue Full Sample Size", 0}, {"Queue Full Threshold", 0}, {"Thin Provisioning Status", thin},
 		{"Attached Filters", ""}, {"VAAI Status", "unsupported"}, {"Other UIDs", []string{d.VML()}}, {"Is Shared Clusterwide", false},

@@ -1,9 +1,5 @@
 package esxcli
 
-import (
-	"github.com/esxid/esxid/test/esxisim/host"
-)
-
 func filesystemCommands() []command {
 	which := []option{
 		may("l", "volume-label", text, "Its label."), may("u", "volume-uuid", text, "Its UUID."), may("p", "volume-path", text, "Its path."),
@@ -72,7 +68,7 @@ func mountCommand(mounted bool) func(*call) (output, error) {
 
 func unmountAll(c *call) error {
 	for i := range c.State.Volumes {
-		if v := &c.State.Volumes[i]; !v.Unmounted && isVMFS(*v) {
+		if v := &c.State.Volumes[i]; !v.Unmounted && v.IsVMFS() {
 			if err := c.Mount(v, false); err != nil {
 				return err
 			}
@@ -80,5 +76,3 @@ func unmountAll(c *call) error {
 	}
 	return nil
 }
-
-func isVMFS(v host.Volume) bool { return v.Type == "VMFS-6" || v.Type == "VMFS-5" }

@@ -1,8 +1,11 @@
 package esxcli
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/esxid/esxid/test/esxisim/host"
 )
@@ -30,11 +33,15 @@ func pathCommands() []command {
 func ends(d host.Device) (transport, adapter, target string) {
 	switch d.Bus {
 	case "nvme":
-		return "pcie", "pcie." + d.Adapter[len("vmhba"):] + "00", fmt.Sprintf("pcie.%d:0", d.Target)
+		return "pcie", "pcie." + cmp.Or(d.PCI, d.Adapter[len("vmhba"):]+"00"), fmt.Sprintf("pcie.%d:0", d.Target)
 	case "sata", "usb":
 		return d.Bus, d.Bus + "." + d.Adapter, fmt.Sprintf("%s.0:%d", d.Bus, d.Target)
 	}
-	return "sas", "sas.5000000000000000", "sas." + d.WWN
+	port, err := strconv.ParseUint(d.WWN[max(0, len(d.WWN)-16):], 16, 64)
+	if err != nil {
+		return "block", "block." + d.Adapter, "block." + d.RuntimeName()
+	}
+	return "sas", "sas.5000000000000000", fmt.Sprintf("sas.%016x", port+2) // a drive's ports come after it
 }
 
 func pathList(c *call) (output, error) {
@@ -43,7 +50,10 @@ func pathList(c *call) (output, error) {
 	for _, d := range list {
 		transport, adapter, target := ends(d)
 		uid := adapter + "-" + target + "-" + d.Name
-		details := "Unavailable or path is unclaimed"
+		near, far := "Unavailable or path is unclaimed", "Unavailable or path is unclaimed"
+		if transport == "sas" {
+			near, far = strings.TrimPrefix(adapter, "sas."), strings.TrimPrefix(target, "sas.")
+		}
 		fields := []field{
 			{"UID", uid}, {"Runtime Name", d.RuntimeName()}, {"Device", d.Name}, {"Device Display Name", d.DisplayName()}, {"Adapter", d.Adapter},
 		}
@@ -52,24 +62,24 @@ func pathList(c *call) (output, error) {
 		}
 		fields = append(fields, field{"Channel", 0}, field{"Target", d.Target}, field{"LUN", 0}, field{"Plugin", plugin(c, d)},
 			field{"State", "active"}, field{"Transport", transport}, field{"Adapter Identifier", adapter}, field{"Target Identifier", target},
-			field{"Adapter Transport Details", details}, field{"Target Transport Details", details}, field{"Maximum IO Size", ioSize[transport]})
-		o.objects = append(o.objects, object{uid, fields})
+			field{"Adapter Transport Details", near}, field{"Target Transport Details", far}, field{"Maximum IO Size", ioSize[transport]})
+		o.objects = append(o.objects, object{title: uid, fields: fields})
 	}
 	return o, err
 }
 
-var ioSize = map[string]int{"pcie": 131072, "sata": 33554432, "usb": 32768, "sas": 4194304}
+var ioSize = map[string]int{"pcie": 131072, "sata": 33554432, "usb": 32768, "sas": 4194304, "block": 4194304}
 
-// controller is the NVMe name of a drive's controller. With an NGUID it holds
-// that, else the serial number.
+// controller is the NVMe name of a drive's controller. One that the drive does not
+// give itself ends with the serial number.
 func controller(d host.Device) string {
 	switch {
 	case d.Bus != "nvme":
 		return "Not Applicable"
-	case d.NGUID != "":
-		return "nqn.2014-08.com.example:nguid:" + d.NGUID
+	case d.NQN != "":
+		return d.NQN
 	}
-	return fmt.Sprintf("nqn.2014-08.org.nvmexpress_8086_%s_%s", underlined(d.Model, 40), d.Serial)
+	return fmt.Sprintf("nqn.2014-08.org.nvmexpress_8086_%s%s", underlined(d.Model, 40), d.Serial)
 }
 
 // underlined is the text with blanks as _, filled up.

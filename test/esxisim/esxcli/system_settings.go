@@ -97,7 +97,7 @@ func advancedList(c *call) (output, error) {
 			fields[1].value, fields[6].value, fields[7].value = "string", value, s.standard
 			fields[4].value, fields[5].value = "", ""
 		}
-		o.objects = append(o.objects, object{"", fields})
+		o.objects = append(o.objects, object{title: "", fields: fields})
 	}
 	return o, nil
 }

@@ -36,7 +36,7 @@ func (m *Machine) Table(d *Device) (Table, error) {
 // WriteTable replaces a disk's partition table, with the backup at the end.
 func (m *Machine) WriteTable(d *Device, t Table) error {
 	sortBySector(t.Partitions)
-	t.Backup = d.Sectors() - 1
+	t.Backup, t.Damaged = d.Sectors()-1, false
 	if d.Image == "" {
 		i := slices.IndexFunc(m.State.Disks, func(s DiskState) bool { return s.Name == d.Name })
 		m.State.Disks[i].Table = t
@@ -121,7 +121,7 @@ func (m *Machine) findVolume(d *Device, p Partition) error {
 		return nil
 	}
 	m.State.Volumes = append(m.State.Volumes, Volume{
-		Label: label, UUID: m.newVolumeUUID(), Type: "VMFS-6", Size: vmfsSize(p.Sectors()), Extents: []Extent{{d.Name, p.Number, p.Sectors()}},
+		Label: label, UUID: m.newVolumeUUID(), Type: "VMFS-6", Size: vmfsSize(p.Sectors()), Used: vmfsUsed, Extents: []Extent{{d.Name, p.Number, p.Sectors()}},
 	})
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 func (m *Machine) writeFiles() error {
 	for _, dir := range []string{
 		"altbootbank", "bootbank", "dev", "etc/init.d", "etc/rc.local.d", "etc/ssh/keys-root", "etc/vmware/firewall", "etc/vmware/ssl",
-		"bin", "sbin", "proc", "productLocker", "scratch/log", "store", "tmp", "var/log", "var/run/log", "vmfs/devices/disks", "vmfs/volumes",
+		"productLocker", "scratch/log", "store", "tmp", "var/log", "var/run/log", "vmfs/devices/disks", "vmfs/volumes",
 	} {
 		if err := os.MkdirAll(m.Path(dir), 0o755); err != nil {
 			return err

@@ -118,9 +118,11 @@ func (m *Machine) installVolume(d *Device, p Partition, image func(string) [32]b
 	switch {
 	case p.Type == esxisim.TypeOSData:
 		v.Type, v.Label, v.Size = m.osDataType(), "OSDATA-"+v.UUID, vmfsSize(p.Sectors())
+		v.Used = 1700 << 20
 	case m.AtLeast(7):
 		v.Label = fmt.Sprintf("BOOTBANK%d", p.Number-4)
 		v.Size = p.Sectors()*sector - 327680 // 65515 clusters of 64 KiB for 4095 MiB
+		v.Used = 200 << 20 * int64(6-p.Number)
 	}
 	m.State.Volumes = append(m.State.Volumes, v)
 }

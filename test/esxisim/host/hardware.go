@@ -21,6 +21,9 @@ type Hardware struct {
 	NICs     []NIC  `json:"nics"`               // in PCI order: vmnic0, vmnic1, ...
 	Disks    []Disk `json:"disks"`              // in PCI order, which decides over vmhba numbers
 
+	// VSwitchPorts is how many ports all vSwitches may have together; ESXi works
+	// it out from the machine's size. Default 6400.
+	VSwitchPorts int `json:"vswitch_ports,omitempty"`
 	// HostdReadyMS is how long after the boot hostd needs before vim-cmd works.
 	HostdReadyMS int `json:"hostd_ready_ms,omitempty"`
 	// DHCPAnswerMS is how long a vmk waits for its lease.
@@ -65,7 +68,10 @@ type Disk struct {
 	Rotating bool   `json:"rotating,omitempty"` // no SSD
 	// SerialRight pads the serial number on its left, as Seagate does, not on its right.
 	SerialRight bool   `json:"serial_right,omitempty"`
+	Revision    string `json:"revision,omitempty"`  // of the firmware; default "1.00"
 	Adapter     string `json:"adapter,omitempty"`   // default: by bus and order
+	PCI         string `json:"pci,omitempty"`       // of an NVMe drive, as paths name it: "d00"; default: by adapter
+	NQN         string `json:"nqn,omitempty"`       // name of an NVMe subsystem that has one of its own
 	ESXi        string `json:"esxi_name,omitempty"` // for a disk whose name follows no known rule
 
 	// Image is a file with the disk's content, whose partition table counts.
@@ -112,6 +118,7 @@ func (h *Hardware) complete() error {
 	if h.Firmware == "" {
 		h.Firmware = "uefi"
 	}
+	setDefault(&h.VSwitchPorts, 6400)
 	for i := range h.NICs {
 		n := &h.NICs[i]
 		n.MAC = strings.ToLower(n.MAC)
@@ -129,7 +136,8 @@ func (h *Hardware) complete() error {
 			}
 		}
 	}
-	for _, d := range h.Disks {
+	for i, d := range h.Disks {
+		setDefault(&h.Disks[i].Revision, "1.00")
 		if !slices.Contains([]string{"sata", "sas", "nvme", "raid", "usb"}, d.Bus) {
 			return fmt.Errorf("disk %s: there is no bus %q", d.Linux, d.Bus)
 		}

@@ -34,20 +34,49 @@ var applets = strings.Fields(`[ [[ awk base64 basename cat chgrp chmod chown chv
 // Options describe a host to make.
 type Options struct {
 	Dir      string // an empty directory, or one to be made
-	Tools    string // the multi-call program; see BuildTools
+	Tools    string // what BuildTools returned
 	Hardware Hardware
 }
 
-// BuildTools compiles the multi-call program into dir and returns its path.
-// Tests do this once and share it.
+// BuildTools compiles the multi-call program into dir and puts the links that
+// make a PATH beside it. Tests do this once; all their hosts share it.
 func BuildTools(ctx context.Context, dir string) (string, error) {
-	program, err := tinylinux.Build(ctx, "./test/esxisim/hosttools")
+	text, err := tinylinux.Build(ctx, "./test/esxisim/hosttools")
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "hosttools")
-	return path, os.WriteFile(path, program, 0o755)
+	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(dir, program), text, 0o755); err != nil {
+		return "", err
+	}
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		return "", err
+	}
+	// The interpreter itself: what is called python3 may be a script that picks one.
+	python, err := exec.CommandContext(ctx, "python3", "-c", "import sys; print(sys.executable, end='')").Output()
+	if err != nil {
+		return "", fmt.Errorf("cannot find python3: %w", err)
+	}
+	links := map[string]string{"python": string(python), "python3": string(python)}
+	for _, name := range applets {
+		links[name] = busybox
+	}
+	for _, name := range tools {
+		links[name] = filepath.Join(dir, program)
+	}
+	for name, target := range links {
+		if err := os.Symlink(target, filepath.Join(dir, "bin", name)); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
 }
+
+// program is the multi-call program's name.
+const program = "hosttools"
 
 // New makes a host on which ESXi was installed from an image and that boots for
 // the first time.
@@ -55,8 +84,8 @@ func New(o Options) (*Host, error) {
 	if err := o.Hardware.complete(); err != nil {
 		return nil, err
 	}
-	h := &Host{Dir: o.Dir, hw: o.Hardware}
-	if err := os.MkdirAll(filepath.Join(h.Dir, "bin"), 0o755); err != nil {
+	h := &Host{Dir: o.Dir, hw: o.Hardware, tools: o.Tools}
+	if err := os.MkdirAll(h.Root(), 0o755); err != nil {
 		return nil, err
 	}
 	text, err := json.MarshalIndent(h.hw, "", " ")
@@ -76,54 +105,13 @@ func New(o Options) (*Host, error) {
 	if err := h.write(record{State: *m.State, Runtime: *m.Runtime}); err != nil {
 		return nil, err
 	}
-	return h, h.link(o.Tools)
-}
-
-// link fills the directories of programs: bin for callers outside, those in the
-// root for what has entered the host.
-func (h *Host) link(program string) error {
-	h.tools = program
-	busybox, err := exec.LookPath("busybox")
-	if err != nil {
-		return err
-	}
-	// The interpreter itself: what is called python3 may be a script that picks one.
-	python, err := exec.Command("python3", "-c", "import sys; print(sys.executable, end='')").Output()
-	if err != nil {
-		return fmt.Errorf("cannot find python3: %w", err)
-	}
-	links := map[string]string{}
-	for _, name := range tools {
-		links["bin/"+name] = program
-		links["root/bin/"+name], links["root/sbin/"+name] = inner, inner
-	}
 	for _, name := range services {
-		links["root/etc/init.d/"+name] = inner
-	}
-	for _, name := range applets {
-		links["bin/"+name], links["root/bin/"+name] = busybox, busybox
-	}
-	for _, name := range []string{"python", "python3"} {
-		links["bin/"+name], links["root/bin/"+name] = string(python), string(python)
-	}
-	for name, target := range links {
-		path := filepath.Join(h.Dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := os.Symlink(target, path); err != nil {
-			return err
+		if err := os.Symlink(filepath.Join(h.tools, program), h.Path("/etc/init.d/"+name)); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return h, os.Symlink(filepath.Join(h.tools, "bin"), filepath.Join(h.Dir, "bin"))
 }
-
-// Where a program that has entered the host finds the host's directory and the
-// tools.
-const (
-	innerDir = "/.sim"
-	inner    = innerDir + "/program"
-)
 
 // Enter is a program on the host, in a mount namespace in which the host's files
 // are /. It needs root, or a kernel that gives users namespaces.
@@ -132,9 +120,9 @@ func (h *Host) Enter(ctx context.Context, argv ...string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, h.tools)
-	cmd.Args = slices.Concat([]string{"enter", h.Dir, filepath.Dir(filepath.Dir(python))}, argv)
-	cmd.Env = []string{"PATH=/bin:/sbin", Variable + "=" + innerDir, "HOME=/"}
+	cmd := exec.CommandContext(ctx, filepath.Join(h.tools, program))
+	cmd.Args = slices.Concat([]string{"enter", h.Dir, h.tools, filepath.Dir(filepath.Dir(python))}, argv)
+	cmd.Env = []string{"PATH=/bin:/sbin", Variable + "=" + inside, "HOME=/"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if uid := os.Getuid(); uid != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
@@ -143,6 +131,10 @@ func (h *Host) Enter(ctx context.Context, argv ...string) (*exec.Cmd, error) {
 	}
 	return cmd, nil
 }
+
+// inside is where a program that has entered the host finds the host's
+// directory.
+const inside = "/.sim"
 
 // FirstBoot runs the body of a kickstart's %firstboot section, as the installed
 // system does at its first boot, and returns what it prints.

@@ -115,7 +115,9 @@ func (d Device) SCSIModel() string {
 
 // DisplayName is what people get to see.
 func (d Device) DisplayName() string {
-	kind := map[string]string{"sata": "Local ATA Disk", "nvme": "Local NVMe Disk", "usb": "Local USB Direct-Access"}[d.Bus]
+	kind := map[string]string{
+		"sata": "Local ATA Disk", "nvme": "Local NVMe Disk", "usb": "Local USB Direct-Access", "sas": d.Vendor + " Serial Attached SCSI Disk",
+	}[d.Bus]
 	if kind == "" {
 		kind = "Local " + cmp.Or(d.Vendor, "VMware") + " Disk"
 	}

@@ -13,6 +13,7 @@ import (
 type Table struct {
 	Label      string      `json:"label"`                // "gpt", "msdos", "unknown"
 	Backup     int64       `json:"backup_lba,omitempty"` // where the primary header says that the backup GPT is
+	Damaged    bool        `json:"damaged,omitempty"`    // the primary table is, the backup is not
 	Partitions []Partition `json:"partitions,omitempty"` // in the order of their sectors
 }
 

@@ -80,6 +80,7 @@ type Portgroup struct {
 	Name    string   `json:"name"`
 	VLAN    int      `json:"vlan"`
 	Teaming *Teaming `json:"teaming,omitempty"` // its own, where it overrides the switch's
+	VMs     int      `json:"vms,omitempty"`     // ports that virtual machines use
 }
 
 // Interface is a VMkernel interface.
@@ -144,6 +145,7 @@ type Volume struct {
 	Type      string   `json:"type"` // "VMFS-6", "VMFS-5", "VMFSOS", "VFFS", "VMFS-L", "vfat"
 	Unmounted bool     `json:"unmounted,omitempty"`
 	Size      int64    `json:"size"`    // bytes
+	Used      int64    `json:"used"`    // bytes
 	Extents   []Extent `json:"extents"` // the first is the head
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ const Variable = "ESXISIM_HOST"
 type Host struct {
 	Dir   string
 	hw    Hardware
-	tools string // the multi-call program
+	tools string // what BuildTools returned
 }
 
 // Call is one call of a tool.
@@ -46,11 +47,8 @@ func Open(dir string) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	tools, err := os.Readlink(filepath.Join(dir, "bin/esxcli"))
-	if os.IsNotExist(err) {
-		tools, err = "", nil // before the links are made
-	}
-	return &Host{Dir: dir, hw: hw, tools: tools}, err
+	bin, err := os.Readlink(filepath.Join(dir, "bin"))
+	return &Host{Dir: dir, hw: hw, tools: filepath.Dir(bin)}, err
 }
 
 // Hardware returns what the host was made with, with its defaults filled in.
@@ -148,6 +146,9 @@ func (h *Host) save(m *Machine, before *record, ok bool) error {
 	}
 	if !bytes.Equal(old, text) && before.State.Unsaved == r.State.Unsaved {
 		r.State.Unsaved = true
+	}
+	if reflect.DeepEqual(r, *before) {
+		return nil
 	}
 	return h.write(r)
 }

@@ -10,6 +10,9 @@ import (
 // minVMFS is the smallest volume, in bytes (VMFS-6: 1.3 GB).
 const minVMFS = 1300 << 20
 
+// vmfsUsed is what VMFS takes for its own files, in bytes.
+const vmfsUsed = 1455 << 20
+
 // Format makes a VMFS volume on a partition. A label that is taken gets a
 // number behind it, as on a real host.
 func (m *Machine) Format(kind, label, node string) (Volume, error) {
@@ -32,7 +35,7 @@ func (m *Machine) Format(kind, label, node string) (Volume, error) {
 		name = fmt.Sprintf("%s (%d)", label, n)
 	}
 	v := Volume{
-		Label: name, UUID: m.newVolumeUUID(), Type: kind, Size: vmfsSize(p.Sectors()), Extents: []Extent{{d.Name, p.Number, p.Sectors()}},
+		Label: name, UUID: m.newVolumeUUID(), Type: kind, Size: vmfsSize(p.Sectors()), Used: vmfsUsed, Extents: []Extent{{d.Name, p.Number, p.Sectors()}},
 	}
 	m.State.Volumes = append(m.State.Volumes, v)
 	if err := writeVolume(d, *p, v); err != nil {
@@ -53,7 +56,7 @@ func (m *Machine) Span(node, head string) (*Volume, error) {
 	}
 	v := m.VolumeOn(hd.Name, hp.Number)
 	switch {
-	case v == nil || v.Extents[0].Disk != hd.Name || v.Extents[0].Partition != hp.Number:
+	case v == nil || !v.IsVMFS() || v.Extents[0].Disk != hd.Name || v.Extents[0].Partition != hp.Number:
 		return nil, fmt.Errorf("%s: not the head extent of a VMFS volume", head)
 	case p.Type != esxisim.TypeVMFS:
 		return nil, fmt.Errorf("partition type of %s is %s, not vmfs", node, p.TypeName())
@@ -72,7 +75,7 @@ func (m *Machine) Grow(node string) (*Volume, error) {
 		return nil, err
 	}
 	v := m.VolumeOn(d.Name, p.Number)
-	if v == nil {
+	if v == nil || !v.IsVMFS() {
 		return nil, fmt.Errorf("%s: no VMFS volume there", node)
 	}
 	i := slices.IndexFunc(v.Extents, func(e Extent) bool { return e.Disk == d.Name && e.Partition == p.Number })
@@ -98,9 +101,13 @@ func (v Volume) on(disk string, number int) bool {
 	return slices.ContainsFunc(v.Extents, func(e Extent) bool { return e.Disk == disk && e.Partition == number })
 }
 
+// IsVMFS reports whether the volume is a datastore: OSDATA is not, although it
+// is VMFS inside.
+func (v Volume) IsVMFS() bool { return v.Type == "VMFS-6" || v.Type == "VMFS-5" }
+
 // Mount mounts or unmounts a volume. What the system runs from stays.
 func (m *Machine) Mount(v *Volume, mounted bool) error {
-	if !mounted && v.Type != "VMFS-6" && v.Type != "VMFS-5" {
+	if !mounted && !v.IsVMFS() {
 		return fmt.Errorf("volume '%s' cannot be unmounted: Device or resource busy", v.Label)
 	}
 	if v.Unmounted == !mounted {
@@ -111,12 +118,4 @@ func (m *Machine) Mount(v *Volume, mounted bool) error {
 }
 
 // Free is the room in a volume, in bytes.
-func (v Volume) Free() int64 {
-	switch v.Type {
-	case "vfat":
-		return v.Size - 200<<20*min(1, v.Size>>30)
-	case "VMFS-6", "VMFS-5":
-		return v.Size - 1455<<20 // of metadata
-	}
-	return v.Size * 9 / 10
-}
+func (v Volume) Free() int64 { return v.Size - v.Used }

@@ -15,24 +15,22 @@ import (
 // everything where ESXi has it. It runs in a mount namespace of its own
 // (host.Host.Enter), so that nothing stays mounted.
 //
-//	enter DIR PYTHON PROGRAM ARGUMENT...
+//	enter DIR TOOLS PYTHON PROGRAM ARGUMENT...
 //
-// DIR is the host's directory and PYTHON the prefix of Python's installation.
+// DIR is the host's directory, TOOLS that of this program and its links, PYTHON
+// the prefix of Python's installation.
 func enter(args []string) error {
-	if len(args) < 4 {
+	if len(args) < 5 {
 		return errors.New("wrong use of enter")
 	}
-	dir, python, argv := args[1], args[2], args[3:]
+	dir, tools, python, argv := args[1], args[2], args[3], args[4:]
 	root := filepath.Join(dir, "root")
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("cannot make the mounts private: %w", err)
 	}
-	program, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	binds := [][2]string{{program, filepath.Join(dir, "program")}, {dir, filepath.Join(root, inside)}}
-	for _, path := range []string{"/usr", "/lib", "/lib64", python, "/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"} {
+	links := filepath.Join(tools, "bin")
+	binds := [][2]string{{dir, filepath.Join(root, inside)}, {links, filepath.Join(root, "bin")}, {links, filepath.Join(root, "sbin")}}
+	for _, path := range []string{tools, "/usr", "/lib", "/lib64", python, "/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"} {
 		binds = append(binds, [2]string{path, filepath.Join(root, path)})
 	}
 	for _, b := range binds {

@@ -23,9 +23,9 @@ func scsidevs(t *task) int {
 			}
 			t.printf("%s\n   Device Type: Direct-Access \n   Size: %d MB\n   Display Name: %s\n   Multipath Plugin: %s\n", d.Name, d.Size>>20, d.DisplayName(), plugin)
 			t.printf("   Console Device: %s\n   Devfs Path: %s\n", d.Path(), d.Path())
-			t.printf("   Vendor: %-8s  Model: %-16.16s  Revis: %-4s \n", d.SCSIVendor(), d.SCSIModel(), "1.00")
-			t.printf("   SCSI Level: %d  Is Pseudo: false Status: on        \n   Is RDM Capable: false Is Removable: %v %s\n", level, d.Bus == "usb", "")
-			t.printf("   Is Local: true  Is SSD: %v \n   Other Names: \n      %s\n   VAAI Status: unsupported\n", ssd, d.VML())
+			t.printf("   Vendor: %-8s  Model: %-16.16s  Revis: %-4s \n", d.SCSIVendor(), d.SCSIModel(), d.Revision)
+			t.printf("   SCSI Level: %d  Is Pseudo: false Status: on        \n   Is RDM Capable: false Is Removable: %-5v \n", level, d.Bus == "usb")
+			t.printf("   Is Local: true  Is SSD: %-5v \n   Other Names: \n      %s\n   VAAI Status: unsupported\n", ssd, d.VML())
 		}
 	case "-c", "--compact-list":
 		t.printf("Device UID                            Device Type      Console Device                                            Size      Multipath PluginDisplay Name\n")

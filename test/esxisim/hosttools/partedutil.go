@@ -47,9 +47,14 @@ func partedUtil(t *task) int {
 
 // complaint is what parted says of a backup GPT that is not where it belongs.
 func complaint(t *task, d *host.Device, table host.Table) {
+	node := strings.Replace(d.Path(), "/vmfs/devices", "/dev", 1)
+	if table.Damaged {
+		t.printf("Error: The primary GPT table is corrupt, but the backup appears OK, so that will be used. Fix primary table ? diskPath (%s) diskSize (%d) AlternateLBA (1) LastUsableLBA (%d)\n",
+			node, d.Sectors(), d.LastUsable())
+	}
 	if table.Label == "gpt" && table.Backup != d.Sectors()-1 {
 		t.printf("Error: The backup GPT table is not at the end of the disk, as it should be. Fix, by moving the backup to the end (and removing the old backup)? diskPath (%s) diskSize (%d) AlternateLBA (%d) LastUsableLBA (%d)\n",
-			strings.Replace(d.Path(), "/vmfs/devices", "/dev", 1), d.Sectors(), table.Backup, table.Backup-33)
+			node, d.Sectors(), table.Backup, table.Backup-33)
 	}
 }
 
@@ -106,7 +111,7 @@ func fixGpt(t *task, d *host.Device, table host.Table, _ []string) int {
 		return t.fail("\nNothing was changed.")
 	}
 	t.printf("\n")
-	if table.Label == "gpt" && table.Backup != d.Sectors()-1 {
+	if table.Damaged || table.Label == "gpt" && table.Backup != d.Sectors()-1 {
 		complaint(t, d, table)
 		t.printf("Fix/Ignore/Cancel? ")
 		if answers.Scan(); !strings.EqualFold(answers.Text(), "fix") {
@@ -116,7 +121,7 @@ func fixGpt(t *task, d *host.Device, table host.Table, _ []string) int {
 		if code := t.write(d, table); code != 0 {
 			return code
 		}
-		table.Backup = d.Sectors() - 1
+		table.Backup, table.Damaged = d.Sectors()-1, false
 	}
 	return getptbl(t, d, table, nil)
 }

@@ -38,7 +38,7 @@ func vimCmd(t *task) int {
 		return vimService(t, command, "ESXShell")
 	case "hostsvc/datastore/listsummary", "hostsvc/datastore/list":
 		for _, v := range t.State.Volumes {
-			if strings.HasPrefix(v.Type, "VMFS-") && v.Type != "VMFS-L" {
+			if v.IsVMFS() {
 				t.printf("(vim.Datastore.Summary) {\n   name = \"%s\", \n   url = \"/vmfs/volumes/%s\", \n   capacity = %d, \n   freeSpace = %d, \n   accessible = %v, \n   type = \"VMFS\"\n}\n",
 					v.Label, v.UUID, v.Size, v.Free(), !v.Unmounted)
 			}
@@ -72,7 +72,7 @@ func vimDestroy(t *task, args []string) int {
 		return t.fail("Datastore not found.")
 	}
 	v := t.State.Volume(args[0])
-	if !strings.HasPrefix(v.Type, "VMFS-") || v.Type == "VMFS-L" {
+	if !v.IsVMFS() {
 		return t.fail("The resource '%s' is in use.", v.Label)
 	}
 	i := slices.IndexFunc(t.State.Volumes, func(o host.Volume) bool { return o.UUID == v.UUID })
