@@ -72,7 +72,7 @@ func runJob(ctx context.Context, conn *dbus.Conn, method func(context.Context, s
 		case <-ctx.Done():
 			return fault.New(fault.Unavailable, "systemd does not finish %s: %w: look at: systemctl status %[1]s"+instead, moduleUnit, ctx.Err())
 		case <-tick.C: // a lost connection closes no channel
-			if !conn.Connected() {
+			if !conn.Connected() && ctx.Err() == nil { // whose end closes it too
 				return fault.New(fault.Unavailable, "the connection to systemd was lost while it ran %s"+instead, moduleUnit)
 			}
 		}

@@ -184,7 +184,9 @@ func (d *Device) connect(ctx context.Context, image *os.File, size int64) error 
 		return d.refused()
 	}
 	if err != nil {
-		d.end() // there may be nothing yet that can be disconnected
+		// There may be nothing yet to disconnect, and SIGTERM during the
+		// handshake is not answered. No data is at stake.
+		d.server.Kill()
 		return fmt.Errorf("qemu-nbd does not connect it: %w", err)
 	}
 	return nil
