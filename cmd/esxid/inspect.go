@@ -61,13 +61,14 @@ func identify(ctx context.Context, path string, progress func(done, total int64)
 	}
 	defer img.Close()
 	info, warnings, err := iso.Identify(ctx, img)
-	if err != nil {
-		return info, warnings, err
+	if err == nil {
+		info.SHA256, err = img.SHA256(ctx, progress)
 	}
-	if info.SHA256, err = img.SHA256(ctx, progress); err != nil {
-		return info, warnings, err
+	// What was read of a file that changed meanwhile says nothing, good or bad.
+	if changed := img.Unchanged(); changed != nil {
+		return info, nil, changed
 	}
-	return info, warnings, img.Unchanged()
+	return info, warnings, err
 }
 
 // resolve follows symbolic links: here somebody typed the name, unlike in the

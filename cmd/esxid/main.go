@@ -20,10 +20,21 @@ import (
 var version = "0.1.0-dev"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := handleSignals()
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
+}
+
+// handleSignals returns a context that ends with the first signal that asks the
+// program to end.
+func handleSignals() (context.Context, context.CancelFunc) {
+	// A build is not lost because nobody reads its output any more. (Were the
+	// signal ignored, so it would be by the programs that are started.)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // whoever asks twice does not want to wait for a tidy end
+	return ctx, stop
 }
 
 // exitInterrupted is what a shell shows for a program that SIGINT ended.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/esxid/esxid/internal/build"
 	"github.com/esxid/esxid/internal/config"
+	"github.com/esxid/esxid/internal/iso"
 	"github.com/esxid/esxid/internal/kickstart"
 	"github.com/esxid/esxid/test/esxisim"
 )
@@ -93,9 +95,9 @@ func mkiso(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: mkiso [--version V] [--build B] [--oem O] ISO")
 	}
-	iso, err := shared.iso(o)
+	made, err := shared.iso(o)
 	ts.Check(err)
-	ts.Check(copyFile(iso, ts.MkAbs(args[0])))
+	ts.Check(copyFile(made, ts.MkAbs(args[0])))
 }
 
 // copyFile copies, because a hard link would change the original's inode under
@@ -123,16 +125,16 @@ func preinstall(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) < 2 || len(args) > 4 {
 		ts.Fatalf("usage: preinstall ISO DIR [STEP [CONFIG]]")
 	}
-	iso, dir, until, cfg := ts.MkAbs(args[0]), ts.MkAbs(args[1]), build.StepInstall, config.Default()
+	isoFile, dir, last, cfg := ts.MkAbs(args[0]), ts.MkAbs(args[1]), build.StepInstall, config.Default()
 	if len(args) > 2 {
-		until = args[2]
+		last = args[2]
 	}
 	if len(args) > 3 {
 		var err error
 		cfg, err = config.Load(ts.MkAbs(args[3]))
 		ts.Check(err)
 	}
-	info, _, err := identify(context.Background(), iso, nil)
+	info, _, err := identify(context.Background(), isoFile, nil)
 	ts.Check(err)
 	ts.Check(os.MkdirAll(dir, 0o700))
 	store, err := build.OpenStore(filepath.Join(dir, "builds"), filepath.Join(dir, "images"))
@@ -143,16 +145,16 @@ func preinstall(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	plan, err := build.NewPlan(cfg, info, src, secret)
 	ts.Check(err)
-	b, err := store.Create(plan, src, iso, time.Now())
+	b, err := store.Create(plan, src, isoFile, time.Now())
 	ts.Check(err)
-	if until == "none" {
+	if last == "none" {
 		return
 	}
 
 	// The steps that need no virtual machine are run; the disk of the one that
 	// does is made.
 	makeUntil(ts, cfg, store, b, build.StepKickstart)
-	if until == build.StepKickstart {
+	if last == build.StepKickstart {
 		return
 	}
 	ts.Check(esxisim.WriteDisk(filepath.Join(store.Dir(b.ID()), "disk.raw"), esxisim.DiskOptions{
@@ -161,9 +163,27 @@ func preinstall(ts *testscript.TestScript, _ bool, args []string) {
 	}))
 	b.Steps[build.StepInstall] = build.StepRecord{Finished: time.Now()}
 	ts.Check(store.Save(b))
-	if until != build.StepInstall {
-		makeUntil(ts, cfg, store, b, until)
+	if last != build.StepInstall {
+		makeUntil(ts, cfg, store, b, last)
 	}
+}
+
+// admitted does what the service does with an ISO it accepts.
+func admitted(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: admitted ISO STATE")
+	}
+	info, _, err := identify(context.Background(), ts.MkAbs(args[0]), nil)
+	ts.Check(err)
+	dir := filepath.Join(ts.MkAbs(args[1]), "isos")
+	ts.Check(os.MkdirAll(dir, 0o750))
+	record, err := json.Marshal(struct {
+		iso.Info
+		Added time.Time `json:"added"`
+	}{info, time.Now()})
+	ts.Check(err)
+	ts.Check(os.WriteFile(filepath.Join(dir, info.SHA256+".json"), record, 0o640))
+	ts.Check(copyFile(ts.MkAbs(args[0]), filepath.Join(dir, info.SHA256+".iso")))
 }
 
 // makeUntil runs the steps of a build up to last.
@@ -269,12 +289,38 @@ const awaitLimit = time.Minute
 
 func await(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
-	for deadline := time.Now().Add(awaitLimit); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Lstat(path); err == nil {
-			return
+	until(ts, args[0]+" is there", func() bool {
+		_, err := os.Lstat(path)
+		return err == nil
+	})
+}
+
+func awaitGone(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	until(ts, args[0]+" is gone", func() bool {
+		_, err := os.Lstat(path)
+		return err != nil
+	})
+}
+
+func awaitOpen(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	until(ts, args[0]+" is open", func() bool {
+		fds, err := filepath.Glob("/proc/[0-9]*/fd/*")
+		ts.Check(err)
+		return slices.ContainsFunc(fds, func(fd string) bool {
+			name, err := os.Readlink(fd)
+			return err == nil && name == path
+		})
+	})
+}
+
+func until(ts *testscript.TestScript, what string, ok func() bool) {
+	for deadline := time.Now().Add(awaitLimit); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("not within %v: %s", awaitLimit, what)
 		}
 	}
-	ts.Fatalf("%s did not appear within %v", args[0], awaitLimit)
 }
 
 func left(ts *testscript.TestScript, _ bool, args []string) {

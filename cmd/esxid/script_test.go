@@ -99,7 +99,9 @@ func (c *isoCache) iso(o esxisim.Options) (string, error) {
 //	cp-r FROM TO                    copies a directory, its holes too
 //	mkfifo PATH, truncate SIZE FILE, replace OLD NEW FILE (of the same length)
 //	flock FILE                      holds a lock until the script ends
-//	await PATH                      waits until PATH exists
+//	await PATH, await-gone PATH     waits until PATH is there, or is not
+//	await-open FILE                 waits until a program has FILE open
+//	admitted ISO STATE              puts ISO among those a service has accepted
 //	left DIR [NAME...]              checks the names in DIR, those with a dot included
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -110,10 +112,10 @@ func TestScript(t *testing.T) {
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "fails": fails, "fails-full": failsFull, "normal": normal,
-			"toml": expand, "mkiso": mkiso, "preinstall": preinstall,
+			"toml": expand, "mkiso": mkiso, "preinstall": preinstall, "admitted": admitted,
 			"maas": serveMAAS, "maas-revoke": revokeKey, "maas-has": maasHas,
 			"tmpfs": tmpfs, "fill": fill, "empty": empty,
-			"cp-r": copyTree, "mkfifo": mkfifo, "truncate": truncate, "replace": replace, "flock": flock, "await": await, "left": left,
+			"cp-r": copyTree, "mkfifo": mkfifo, "truncate": truncate, "replace": replace, "flock": flock, "await": await, "await-gone": awaitGone, "await-open": awaitOpen, "left": left,
 		},
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,9 @@ func openWork(output string) (*work, error) {
 	if err := os.Mkdir(w.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fault.New(fault.CannotWrite, "cannot make the work directory: %w", err)
 	}
+	if err := private(w.dir); err != nil {
+		return nil, err
+	}
 	w.lock, err = os.OpenFile(filepath.Join(w.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fault.New(fault.CannotWrite, "cannot lock the work directory: %w", err)
@@ -55,6 +59,20 @@ func openWork(output string) (*work, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// private refuses a work directory that somebody else has put there, as is easy
+// below /tmp: root passwords are going to be in it.
+func private(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fmt.Errorf("cannot use the work directory: %w", err)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || int(st.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 {
+		return fault.New(fault.NotPermitted, "cannot use %s: it is not a directory that only you can write to: remove it, or choose another --output", dir)
+	}
+	return nil
 }
 
 // close removes the work directory.
