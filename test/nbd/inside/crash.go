@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/esxid/esxid/internal/nbd"
@@ -145,8 +146,10 @@ func killedServer(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := run(ctx, "pkill", "-KILL", "-x", "qemu-nbd"); err != nil {
-		return errors.Join(err, d.Detach())
+	for _, pid := range processes("qemu-nbd") {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			return errors.Join(err, d.Detach())
+		}
 	}
 	if err := awaitEnd(ctx, "qemu-nbd"); err != nil {
 		return errors.Join(err, d.Detach())
@@ -159,7 +162,7 @@ func killedServer(ctx context.Context, dir string) error {
 
 // awaitEnd waits for the end of all processes of that name.
 func awaitEnd(ctx context.Context, name string) error {
-	for isRunning(name) {
+	for len(processes(name)) > 0 {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -88,16 +89,27 @@ func nothingLeft() error {
 			return fmt.Errorf("%s is still attached", device)
 		}
 	}
-	if isRunning("qemu-nbd") {
-		return errors.New("qemu-nbd is still running")
+	if pids := processes("qemu-nbd"); len(pids) > 0 {
+		return fmt.Errorf("qemu-nbd is still running: %v", pids)
 	}
 	return nil
 }
 
-// isRunning tells whether a process has that name. A zombie does not count: the
-// machine's init reaps no orphans.
-func isRunning(name string) bool {
-	return exec.Command("pgrep", "--runstates", "D,R,S", "--exact", name).Run() == nil
+// processes returns the ids of the processes of that name. A zombie does not
+// count: the machine's init reaps no orphans.
+func processes(name string) (pids []int) {
+	files, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is fine
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		pid, rest, _ := strings.Cut(string(text), " ")
+		if err != nil || !strings.HasPrefix(rest, "("+name+") ") || strings.HasPrefix(rest, "("+name+") Z") {
+			continue
+		}
+		if n, err := strconv.Atoi(pid); err == nil {
+			pids = append(pids, n)
+		}
+	}
+	return pids
 }
 
 func isFree(device string) bool {
