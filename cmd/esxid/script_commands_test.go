@@ -19,6 +19,7 @@ import (
 
 	"github.com/esxid/esxid/internal/build"
 	"github.com/esxid/esxid/internal/config"
+	"github.com/esxid/esxid/internal/image"
 	"github.com/esxid/esxid/internal/iso"
 	"github.com/esxid/esxid/internal/kickstart"
 	"github.com/esxid/esxid/test/esxisim"
@@ -163,10 +164,23 @@ func preinstall(ts *testscript.TestScript, _ bool, args []string) {
 	}))
 	b.Steps[build.StepInstall] = build.StepRecord{Finished: time.Now()}
 	ts.Check(store.Save(b))
-	if last != build.StepInstall {
+	switch last {
+	case build.StepInstall:
+	case "payload", "record":
+		makeUntil(ts, cfg, store, b, build.StepCustomize)
+		delete(b.Steps, build.StepCustomize)
+		ts.Check(store.Save(b))
+		if last == "payload" {
+			dir := store.Dir(b.ID())
+			ts.Check(image.RestoreRegion(context.Background(), filepath.Join(dir, "esp.orig"), filepath.Join(dir, "disk.raw"), espStart))
+		}
+	default:
 		makeUntil(ts, cfg, store, b, last)
 	}
 }
+
+// espStart is where the first partition begins, in bytes.
+const espStart = 64 * 512
 
 // admitted does what the service does with an ISO it accepts.
 func admitted(ts *testscript.TestScript, _ bool, args []string) {

@@ -87,7 +87,8 @@ func (c *isoCache) iso(o esxisim.Options) (string, error) {
 //	                                makes the installer ISO of a simulated ESXi
 //	preinstall ISO DIR [STEP [CONFIG]]
 //	                                makes the record and the disk of a build of ISO in the directory DIR
-//	                                in which all steps up to STEP (install) are done
+//	                                in which all steps up to STEP (install) are done; "payload" and
+//	                                "record" are customize before it writes those
 //	toml OUT IN                     writes IN with $NAME replaced as OUT
 //	maas [FAULT...]                 serves a MAAS; $MAAS_URL, $MAAS_KEY and $MAAS_USER_KEY are its
 //	                                address and the files with an administrator's and a user's key

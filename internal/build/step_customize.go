@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/esxid/esxid/internal/command"
 	"github.com/esxid/esxid/internal/durable"
 	"github.com/esxid/esxid/internal/fault"
@@ -126,6 +128,9 @@ func (s *step) writePayload(ctx context.Context, disk string, first, length int6
 		target := image.Target{Path: disk, Offset: first}
 		return "direct" + why, image.WritePayload(ctx, target, length, files, minESPFree)
 	}
+	if err := haveRoom(disk, files); err != nil {
+		return "", err
+	}
 	device, err := nbd.Attach(ctx, disk, nbd.Options{LockDir: s.Config.RuntimeDir})
 	if err != nil {
 		return "", err
@@ -138,4 +143,21 @@ func (s *step) writePayload(ctx context.Context, disk string, first, length int6
 		return image.WritePayload(ctx, image.Target{Path: node}, length, files, minESPFree)
 	}()
 	return "nbd " + device.Path, errors.Join(err, device.Detach())
+}
+
+// haveRoom reports a file system that is too full for writing files into the
+// holes of a disk. Behind a block device that is only an input/output error.
+func haveRoom(disk string, files []image.PayloadFile) error {
+	need := int64(1 << 20) // the file system's own structures
+	for _, f := range files {
+		need += int64(len(f.Data))
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(disk, &st); err != nil {
+		return fmt.Errorf("cannot find out how much space is free for %s: %w", disk, err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < need {
+		return fault.New(fault.CannotWrite, "cannot write the payload into %s: %d KiB are free there and %d are needed: free some space", disk, free>>10, need>>10)
+	}
+	return nil
 }

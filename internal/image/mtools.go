@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/esxid/esxid/internal/command"
+	"golang.org/x/sys/unix"
 )
 
 // mtools runs programs of GNU mtools on a FAT file system inside image.
@@ -32,5 +34,11 @@ func (m mtools) run(ctx context.Context, stdin []byte, name string, args ...stri
 	if err != nil {
 		return err
 	}
-	return p.Wait()
+	err = p.Wait()
+	// The image has holes, so writing to it can fill the disk. mtools says so, and
+	// then fails for other reasons or not at all.
+	if strings.Contains(p.Stderr(), "No space left on device") {
+		return fmt.Errorf("%s: %w", name, unix.ENOSPC)
+	}
+	return err
 }
