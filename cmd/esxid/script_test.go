@@ -1,5 +1,29 @@
 package main
 
+// Where each kind of bad input is tested; names without a package are scripts in
+// testdata/script.
+//
+//	not an ISO                     inspect, build_refused, run; iso.TestOpenRefuses, daemon.TestNotAnInstaller
+//	a Windows or Debian ISO        inspect (Debian); iso.TestOtherISOs (both)
+//	ISO cut short                  inspect; iso.TestCutShort (at every sector), watch.TestRefused
+//	METADATA against BOOT.CFG      inspect; iso.TestIdentifyRefuses, iso.TestIdentifyWarns
+//	ISO changes while it is read   run; TestChangedWhileRead, iso.TestUnchanged, iso.TestSHA256
+//	unreadable ISO                 inspect (as nobody); iso.TestOpenUnreadable, watch.TestMadeReadable
+//	symlink, FIFO, directory, empty in incoming
+//	                               run; watch.TestRefused, daemon.TestRefusedIsMovedAway
+//	two ISOs of one version        daemon.TestTwoISOsOfOneName
+//	kickstart with errors          lint, build_refused, build_plan; kickstart.TestLint (each error), kickstart.TestRenderBad
+//	QEMU missing                   build_refused; vm.TestResolveWithoutQEMU, daemon.TestFailures
+//	no KVM                         build_refused; vm.TestResolve, vm.TestResolveNotPermitted
+//	no mtools                      build_refused; image.TestWritePayloadWithoutMtools
+//	no nbd                         build_refused; the tests of package nbd
+//	disk full                      disk_full (each step), build_vm (under the installer), pack; image.TestPackDiskFull,
+//	                               vm.TestConsoleFullDisk, build.TestHaveRoom, directory.TestDiskFull, daemon.TestNoRoomForTheReason
+//	image edited after verify      verify, publish; maas.TestEditedImage, maas.TestEditedWhileUploaded, directory.TestRefused
+//	wrong, revoked, user's key     publish; maas.TestRefusals
+//	MAAS down                      publish; maas.TestDown, daemon.TestPublishingIsRetriedLater
+//	MAAS answers HTML              publish; maas.TestRefusals
+
 import (
 	"context"
 	"fmt"

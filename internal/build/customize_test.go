@@ -22,7 +22,9 @@ func TestHaveRoom(t *testing.T) {
 	if err := os.WriteFile(disk, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files := func(size int) []image.PayloadFile { return []image.PayloadFile{{Path: "curtin/x", Data: make([]byte, size)}} }
+	files := func(size int) []image.PayloadFile {
+		return []image.PayloadFile{{Path: "curtin/x", Data: make([]byte, size)}}
+	}
 	if err := haveRoom(disk, files(2<<20)); err != nil {
 		t.Errorf("2 MiB into 4: %v", err)
 	}
