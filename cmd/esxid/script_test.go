@@ -172,6 +172,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.0-9]*Z`), "DATE"},
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://MAAS"},
 	{regexp.MustCompile(`("size": |size: +)\d+`), "${1}SIZE"},
+	{regexp.MustCompile(`\b\d+ (MiB|files|checks)\b`), "N $1"},
 }
 
 func normal(ts *testscript.TestScript, _ bool, args []string) {
