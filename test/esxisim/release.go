@@ -88,6 +88,13 @@ func NewRelease(o Options) (Release, error) {
 	if !buildForm.MatchString(r.Build) {
 		return Release{}, fmt.Errorf("%q is no build number of ESXi %s; it has 7 or 8 digits", r.Build, r.Version)
 	}
+	limit := 300 // of what a boot bank of 250 MiB can take, the rest goes elsewhere
+	if r.AtLeast(7) {
+		limit = 3000
+	}
+	if r.PayloadMiB < 1 || r.PayloadMiB > limit {
+		return Release{}, fmt.Errorf("a payload of %d MiB does not fit into the boot banks of ESXi %s: at most %d", r.PayloadMiB, r.Version, limit)
+	}
 	r.Profile = r.profile(date)
 	return r, nil
 }

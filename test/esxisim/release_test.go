@@ -38,7 +38,10 @@ func TestReleaseNames(t *testing.T) {
 }
 
 func TestReleaseRefusals(t *testing.T) {
-	for _, o := range []Options{{}, {Version: "eight"}, {Version: "8"}, {Version: "6.7", Build: "12"}, {Version: "6.7", OEM: "acme"}, {Version: "8.0.9"}} {
+	for _, o := range []Options{
+		{}, {Version: "eight"}, {Version: "8"}, {Version: "6.7", Build: "12"}, {Version: "6.7", OEM: "acme"}, {Version: "8.0.9"},
+		{Version: "6.7", PayloadMiB: 301}, {Version: "9.0", PayloadMiB: -1},
+	} {
 		if r, err := NewRelease(o); err == nil {
 			t.Errorf("%+v became %+v", o, r)
 		}

@@ -12,6 +12,9 @@
 //		Disks:   []tinylinux.Disk{{Path: "disk.raw"}},
 //	})
 //
+// There is no udev: device nodes are the kernel's own, without links, and a
+// serial number is found in /sys only.
+//
 // The kernel package is downloaded with apt into $XDG_CACHE_HOME/esxid-test
 // the first time.
 package tinylinux

@@ -92,27 +92,28 @@ func memoryModule(name string, data []byte) esxisim.Module {
 	}}
 }
 
-// mountCD mounts the optical unit that holds an installer.
+// mountCD mounts the optical unit that holds an installer. On a busy host a
+// unit may take some time until it is there and ready.
 func mountCD() error {
-	if _, err := pid1.WaitFor("/dev/sr*", 10*time.Second); err != nil {
-		return err
-	}
-	units, err := filepath.Glob("/dev/sr*")
-	if err != nil {
-		return err
-	}
-	for _, unit := range units {
-		if err := pid1.Mount("iso9660", unit, cd, unix.MS_RDONLY, weasel.CDOptions); err != nil {
-			continue // an empty unit, or one with something else in it
-		}
-		if _, err := readAnyCase("/ISOLINUX.BIN"); err == nil {
-			return nil
-		}
-		if err := unix.Unmount(cd, 0); err != nil {
+	const patience = 60 * time.Second
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		units, err := filepath.Glob("/dev/sr*")
+		if err != nil {
 			return err
 		}
+		for _, unit := range units {
+			if err := pid1.Mount("iso9660", unit, cd, unix.MS_RDONLY, weasel.CDOptions); err != nil {
+				continue // an empty unit, or one with something else in it
+			}
+			if _, err := readAnyCase("/ISOLINUX.BIN"); err == nil {
+				return nil
+			}
+			if err := unix.Unmount(cd, 0); err != nil {
+				return err
+			}
+		}
 	}
-	return fmt.Errorf("no installer in any CD unit")
+	return fmt.Errorf("no installer in any CD unit within %v", patience)
 }
 
 // readAnyCase reads a file of the CD; the loader knows no case.

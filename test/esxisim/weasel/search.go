@@ -13,8 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usbPatience is how long the installer waits for a USB stick to show up.
-const usbPatience = 10 * time.Second
+// How long the installer looks for a CD and for a USB stick.
+const (
+	cdPatience  = 2 * time.Second
+	usbPatience = 10 * time.Second
+)
 
 // findKickstart returns the text of the file that ks= names.
 func (in *Installer) findKickstart(where string) ([]byte, error) {
@@ -45,21 +48,23 @@ func (in *Installer) findKickstart(where string) ([]byte, error) {
 // searchCD looks on IDE units only: others are not there yet when the search
 // is made. 9.x has no IDE any more.
 func (in *Installer) searchCD(path string) ([]byte, error) {
-	units, err := opticalUnits(in.Sys)
-	if err != nil {
-		return nil, err
-	}
-	for node, driver := range units {
-		if driver != "vmkata" || in.Release.AtLeast(9) {
-			continue
+	for deadline := time.Now().Add(cdPatience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+		units, err := opticalUnits(in.Sys)
+		if err != nil {
+			return nil, err
 		}
-		text, err := readFrom("iso9660", node, CDOptions, func(root string) ([]byte, error) {
-			return ReadExact(root, path)
-		})
-		if err == nil {
-			return text, nil
+		for node, driver := range units {
+			if driver != "vmkata" || in.Release.AtLeast(9) {
+				continue
+			}
+			text, err := readFrom("iso9660", node, CDOptions, func(root string) ([]byte, error) {
+				return ReadExact(root, path)
+			})
+			if err == nil {
+				return text, nil
+			}
+			in.Log.Printf("kickstart: not on cd-rom %s: %v", node, err)
 		}
-		in.Log.Printf("kickstart: not on cd-rom %s: %v", node, err)
 	}
 	return nil, fmt.Errorf("cannot find kickstart file on cd-rom with path -- %s", path)
 }
