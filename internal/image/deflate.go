@@ -41,7 +41,7 @@ type deflater struct {
 func newDeflater(level int, buffers *sync.Pool) (*deflater, error) {
 	switch {
 	case level == 0:
-		level = DefaultLevel
+		level = defaultLevel
 	case level < 1 || level > maxLevel:
 		return nil, fault.New(fault.Usage, "the level must be from 1 to %d", maxLevel)
 	}

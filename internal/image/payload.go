@@ -102,11 +102,11 @@ func payloadDirs(files []PayloadFile) ([]string, error) {
 				return nil, fmt.Errorf("%q has a character that FAT or mtools could change", f.Path)
 			}
 		}
-		if key := strings.ToLower(f.Path); seen[key] {
+		key := strings.ToLower(f.Path)
+		if seen[key] {
 			return nil, fmt.Errorf("%q is there twice (FAT ignores case)", f.Path)
-		} else {
-			seen[key] = true
 		}
+		seen[key] = true
 		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
 			dirs[dir] = true
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -162,7 +163,7 @@ func TestSurvey(t *testing.T) {
 	const size = disk6Size
 	page := bytes.Repeat([]byte("x"), 4096)
 	lastUsable := int64(size - 34*sectorSize) // the last sector a partition may have
-	dataPart := append(disk6[:3:3], part{2, 90208, size/sectorSize - 34, typeVMFS, 0, 0})
+	dataPart := slices.Concat(disk6[:3], []part{{2, 90208, size/sectorSize - 34, typeVMFS, 0, 0}})
 	for _, tt := range []struct {
 		name  string
 		parts []part

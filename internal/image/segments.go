@@ -92,6 +92,9 @@ func unpackSegments(ctx context.Context, f io.ReaderAt, size int64, progress fun
 	if cutErr != nil {
 		return nil, cutErr
 	}
+	if progress != nil {
+		progress(size, size)
+	}
 	u.trailer = cut.trailer
 	u.sha256 = hex.EncodeToString(cut.sum.Sum(nil))
 	return u, nil
@@ -134,7 +137,7 @@ func (s *segment) unpack(out []byte) {
 	// The segment is whole if it was followed by the final block and nothing but
 	// that. The inflater may have up to three bytes that it has read and not used,
 	// but they cannot be the boundary's last ones: those do not start a final
-	// block.
+	// block. (Version 1.20.3 tells a wrong CompressedOffset after stored blocks.)
 	s.ok = errors.Is(err, io.EOF) && in.Len() == 0 && left == len(finalBlock) && n > 0 && n <= chunkSize
 	s.size = int64(n)
 	s.crc = crc32.ChecksumIEEE(out[:n])
@@ -148,19 +151,21 @@ type cutter struct {
 	free    sync.Pool // of *segment
 	trailer [8]byte
 
-	buf  []byte // read but not cut off yet
-	next int64  // offset in the file of what follows buf
+	buf  []byte // read but not cut off yet, in room
+	room []byte
+	next int64 // offset in the file of what follows buf
 }
 
+// run calls emit for every segment until it returns false.
 func (c *cutter) run(emit func(*segment) bool) error {
-	c.buf = make([]byte, 0, 2*maxSegment)
+	c.room = make([]byte, 2*maxSegment)
 	if err := c.fill(); err != nil {
 		return err
 	}
 	if !bytes.HasPrefix(c.buf, gzipHead) {
 		return errOther
 	}
-	c.drop(len(gzipHead))
+	c.buf = c.buf[len(gzipHead):]
 	for searched := 0; ; {
 		if i := bytes.Index(c.buf[searched:], boundary); i >= 0 {
 			end := searched + i + len(boundary)
@@ -169,8 +174,7 @@ func (c *cutter) run(emit func(*segment) bool) error {
 			if !emit(s) {
 				return nil
 			}
-			c.drop(end)
-			searched = 0
+			c.buf, searched = c.buf[end:], 0
 			continue
 		}
 		if c.next == c.size {
@@ -192,20 +196,19 @@ func (c *cutter) run(emit func(*segment) bool) error {
 	return nil
 }
 
-// fill reads on until the buffer is full or the file ends.
+// fill moves what is left to the front and reads on until the room is full or
+// the file ends.
 func (c *cutter) fill() error {
-	have := len(c.buf)
-	n := int(min(int64(cap(c.buf)-have), c.size-c.next))
-	c.buf = c.buf[:have+n]
+	have := copy(c.room, c.buf)
+	n := int(min(int64(len(c.room)-have), c.size-c.next))
+	c.buf = c.room[:have+n]
 	if _, err := c.f.ReadAt(c.buf[have:], c.next); err != nil {
+		if errors.Is(err, io.EOF) {
+			return errShrunk
+		}
 		return err
 	}
 	c.next += int64(n)
 	c.sum.Write(c.buf[have:])
 	return nil
-}
-
-// drop takes n bytes off the front of the buffer.
-func (c *cutter) drop(n int) {
-	c.buf = c.buf[:copy(c.buf, c.buf[n:])]
 }

@@ -39,7 +39,7 @@ func surveyDisk(f *os.File, size int64) (*survey, error) {
 	}
 	s := &survey{}
 	err := walkData(seekerOf(f), 0, limit, func(start, end int64) error {
-		if end == limit && limit < size && end-start < int64(stat.Blksize) {
+		if end == limit && limit < size && end-start < int64(stat.Blksize) { //nolint:unconvert // it is an int32 elsewhere
 			// The backup table need not begin with a block of the file system. What
 			// is before it in that block was not written unless it holds something.
 			if empty, err := isZero(f, start, end); err != nil || empty {

@@ -101,7 +101,7 @@ func TestVerify(t *testing.T) {
 func TestVerifyForeignGzip(t *testing.T) {
 	files := payload(20000)
 	disk := customized6(t, files)
-	for _, packer := range [][]string{{"gzip", "-6nc"}, {"gzip", "-1c"}, {"pigz", "-c"}} {
+	for _, packer := range [][]string{{"gzip", "-c"}, {"pigz", "-c"}} {
 		image := filepath.Join(t.TempDir(), "image.gz")
 		out, err := os.Create(image)
 		if err != nil {

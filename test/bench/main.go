@@ -46,24 +46,26 @@ func main() {
 	flag.Parse()
 	o.data = *mib << 20
 
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(o options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, o.limit)
 	defer cancel()
-	var err error
 	switch role := flag.Arg(0); role {
 	case "":
-		err = compare(ctx, o)
+		return compare(ctx, o)
 	case "disk":
-		err = makeDisk(flag.Arg(1), o.layout, o.data)
+		return makeDisk(flag.Arg(1), o.layout, o.data)
 	case "steps":
-		err = steps(ctx, flag.Arg(1))
+		return steps(ctx, flag.Arg(1))
 	default:
-		err = fmt.Errorf("no role %q", role)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+		return fmt.Errorf("no role %q", role)
 	}
 }
 
