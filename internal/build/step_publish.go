@@ -39,7 +39,9 @@ func (s *step) publish(ctx context.Context) (string, error) {
 			continue
 		}
 		notes = append(notes, fmt.Sprintf("%s: %s (%s)", target.Name(), r.Action, r.Location))
-		s.build.Published[target.Name()] = Publication{SHA256: m.SHA256, Location: r.Location, Finished: time.Now().UTC().Truncate(time.Second)}
+		s.build.Published[target.Name()] = Publication{
+			Address: target.Address(), SHA256: m.SHA256, Location: r.Location, Finished: time.Now().UTC().Truncate(time.Second),
+		}
 		if err := s.Store.Save(s.build); err != nil {
 			return "", err
 		}

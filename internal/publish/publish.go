@@ -40,6 +40,10 @@ type Result struct {
 type Publisher interface {
 	Name() string
 
+	// Address says where the target is: a URL or a path, without secrets. What
+	// was published is looked at again when it changes.
+	Address() string
+
 	// Check finds out whether Publish could work, and changes nothing.
 	Check(ctx context.Context) error
 

@@ -44,6 +44,9 @@ func New(t config.Target) (*Directory, error) {
 // Name returns the target's name.
 func (d *Directory) Name() string { return d.name }
 
+// Address returns the configured path.
+func (d *Directory) Address() string { return d.path }
+
 // Check finds out whether the directory is there and may be written to.
 func (d *Directory) Check(context.Context) error {
 	info, err := os.Stat(d.path)

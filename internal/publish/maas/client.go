@@ -101,6 +101,9 @@ func New(t config.Target) (*Client, error) {
 // Name returns the target's name.
 func (c *Client) Name() string { return c.target.Name }
 
+// Address returns the configured URL.
+func (c *Client) Address() string { return c.target.URL }
+
 // parseAddress brings the forms in which people write the address of a MAAS
 // into one: http://h:5240/MAAS, with a slash or /api/2.0/ behind it, or the
 // bare host.
