@@ -28,7 +28,7 @@ const (
 
 // next lists the states a build may go to from each state.
 var next = map[State][]State{
-	Queued:   {Building, Failed},
+	Queued:   {Building},
 	Building: {Built, Queued, Failed},
 	Built:    {Done, Queued, Failed},
 	Done:     {Built, Queued},
@@ -88,6 +88,7 @@ type ImageRecord struct {
 
 // Publication is what a target has of a build.
 type Publication struct {
+	Address  string    `json:"address"` // of the target
 	SHA256   string    `json:"sha256"`
 	Location string    `json:"location"`
 	Finished time.Time `json:"finished"`
@@ -132,6 +133,10 @@ func (b *Build) forget(step string) {
 		b.Image = nil
 	}
 }
+
+// Discard forgets the image and what was done with it: the next Make packs the
+// disk again.
+func (b *Build) Discard() { b.forget(StepPack) }
 
 // Event reports progress of a build to whoever shows it.
 type Event struct {

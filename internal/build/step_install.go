@@ -78,7 +78,7 @@ func (s *step) openISO(ctx context.Context) (*iso.Image, error) {
 		// Not the whole Info: the update level of a 6.x may come from a file name.
 		want := s.build.Plan.ISO
 		if got.Size != want.Size || got.Version != want.Version || got.Build != want.Build || got.Profile != want.Profile {
-			err = fault.New(fault.Input, "%s is not the ISO of build %s any more: put the original into incoming again", s.build.ISOFile, s.build.ID())
+			err = fault.New(fault.Input, "%s is not the ISO of build %s any more: remove it, then drop the original into incoming", s.build.ISOFile, s.build.ID())
 		}
 	}
 	if err != nil {

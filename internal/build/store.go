@@ -115,6 +115,12 @@ func (s *Store) Update(b *Build, p Plan, isoFile string, now time.Time) error {
 	case renamed:
 		b.forget(StepVerify) // the manifest and the image's place carry the name
 	}
+	if b.Plan.Name != p.Name {
+		// The build still has its image, under its own second name.
+		if err := s.RemoveImage(b); err != nil {
+			return fmt.Errorf("cannot remove the image under its old name: %w", err)
+		}
+	}
 	b.Plan = p
 	// A failed build gets another chance when what it is made of has changed.
 	if !b.done(StepVerify) && (b.State == Built || b.State == Done || b.State == Failed) {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/esxid/esxid/internal/build"
 	"github.com/esxid/esxid/internal/durable"
@@ -23,7 +24,7 @@ func (d *Daemon) onISO(ctx context.Context, e watch.Event) {
 	case watch.Complete:
 		d.admit(ctx, e.Path)
 	case watch.Refused:
-		d.reject(e.Path, e.Path+" "+e.Reason)
+		d.reject(ctx, e.Path, e.Path+" "+e.Reason)
 	case watch.Waiting:
 		d.log.Info("waiting for a file to be complete", "file", e.Path, "reason", e.Reason)
 	case watch.Trouble:
@@ -48,7 +49,7 @@ func (d *Daemon) admit(ctx context.Context, path string) {
 		d.log.Info("a file changed while it was read; it is looked at again when it is complete", "file", path)
 		return
 	case fault.ClassOf(err) == fault.Input, fault.ClassOf(err) == fault.NotPermitted:
-		d.reject(path, err.Error())
+		d.reject(ctx, path, err.Error())
 		return
 	default:
 		d.log.Error("cannot admit a file; it is tried again at the next rescan", "file", path, "error", err)
@@ -59,7 +60,7 @@ func (d *Daemon) admit(ctx context.Context, path string) {
 		err = os.Remove(path)
 	} else {
 		info.Path = filepath.Base(path)
-		err = d.library.add(entry{Info: info, Added: time.Now().UTC().Truncate(time.Second)}, path)
+		err = d.library.add(ctx, entry{Info: info, Added: time.Now().UTC().Truncate(time.Second)}, path)
 	}
 	if err != nil {
 		d.log.Error("cannot take a file into the library; it is tried again at the next rescan", "file", path, "error", err)
@@ -95,16 +96,16 @@ func (d *Daemon) identify(ctx context.Context, path string) (iso.Info, error) {
 const maxRejected = 200
 
 // reject moves a file out of the way and writes the reason beside it.
-func (d *Daemon) reject(path, reason string) {
+func (d *Daemon) reject(ctx context.Context, path, reason string) {
 	name := filepath.Base(path)
 	if len(name) > maxRejected {
 		name = strings.TrimLeft(name[len(name)-maxRejected:], ".") // hidden files are ours
 	}
 	to := free(filepath.Join(d.rejected(), name))
-	text := fmt.Sprintf("%s\n\nRejected at %s. The file is untouched: %s\n", reason, time.Now().UTC().Format(time.RFC3339), to)
+	text := readable(fmt.Sprintf("%s\n\nRejected at %s. The file is untouched: %s\n", reason, time.Now().UTC().Format(time.RFC3339), to))
 	err := durable.WriteFile(to+".reason", []byte(text), 0o640)
 	if err == nil {
-		err = move(path, to)
+		err = move(ctx, path, to)
 	}
 	if err != nil {
 		d.log.Error("cannot move a rejected file away", "file", path, "reason", reason, "error", err)
@@ -123,4 +124,15 @@ func (d *Daemon) retryFailed(sum string) {
 		}
 		d.transition(b, build.Queued)
 	}
+}
+
+// readable replaces what a terminal would act on: a file's name and what it says
+// of itself stand in the text.
+func readable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,6 +33,7 @@ type fakeRunner struct {
 	store   *build.Store
 	block   chan struct{} // if not nil, Make waits for it or for the context
 	started chan string
+	address string // of the target it publishes to
 }
 
 func (f *fakeRunner) Make(ctx context.Context, b *build.Build) error {
@@ -82,15 +84,16 @@ func (f *fakeRunner) Publish(_ context.Context, b *build.Build) error {
 			return err
 		}
 	}
-	b.Published = map[string]build.Publication{"t": {SHA256: b.Image.SHA256}}
+	b.Published = map[string]build.Publication{"t": {Address: cmp.Or(f.address, "here"), SHA256: b.Image.SHA256}}
 	return nil
 }
 
 func what(b *build.Build) string { return b.Plan.Name + " " + b.Plan.ISO.Build }
 
-type fakeTarget struct{}
+type fakeTarget struct{ address string }
 
 func (fakeTarget) Name() string                { return "t" }
+func (f fakeTarget) Address() string           { return cmp.Or(f.address, "here") }
 func (fakeTarget) Check(context.Context) error { return nil }
 func (fakeTarget) Publish(context.Context, publish.Image, func(done, total int64)) (publish.Result, error) {
 	return publish.Result{}, errors.New("the runner publishes")
@@ -157,7 +160,7 @@ func (r *rig) addEntry(e entry) {
 	if err := os.WriteFile(file, []byte("iso"), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	if err := lib.add(e, file); err != nil {
+	if err := lib.add(r.t.Context(), e, file); err != nil {
 		r.t.Fatal(err)
 	}
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,7 +50,7 @@ func (l *library) has(sum string) bool {
 
 // add records an ISO and moves its file in. The record comes first: a file
 // without one would never be looked at again.
-func (l *library) add(e entry, file string) error {
+func (l *library) add(ctx context.Context, e entry, file string) error {
 	text, err := json.MarshalIndent(e, "", "  ")
 	if err != nil {
 		return err
@@ -61,7 +62,7 @@ func (l *library) add(e entry, file string) error {
 	if err := durable.SyncFile(file); err != nil {
 		return fmt.Errorf("cannot write %s to the disk: %w", file, err)
 	}
-	return move(file, l.isoPath(e.SHA256))
+	return move(ctx, file, l.isoPath(e.SHA256))
 }
 
 // remove deletes an ISO and then its record.

@@ -91,7 +91,7 @@ func TestLongNamesAreRejected(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(r.incoming(), name), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.reject(filepath.Join(r.incoming(), name), "is empty")
+	r.reject(t.Context(), filepath.Join(r.incoming(), name), "is empty")
 	left, err := os.ReadDir(r.rejected())
 	if err != nil || len(left) != 2 {
 		t.Errorf("rejected: %v, %v", left, err)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,18 +15,18 @@ import (
 
 // move renames a file or, when incoming is a mount of its own, copies and then
 // removes it. The target appears whole or not at all.
-func move(from, to string) error {
+func move(ctx context.Context, from, to string) error {
 	err := durable.Rename(from, to)
 	if !errors.Is(err, syscall.EXDEV) {
 		return err
 	}
-	if err := copyFile(from, to); err != nil {
+	if err := copyFile(ctx, from, to); err != nil {
 		return fmt.Errorf("cannot copy %s to another file system: %w", from, err)
 	}
 	return os.Remove(from)
 }
 
-func copyFile(from, to string) error {
+func copyFile(ctx context.Context, from, to string) error {
 	in, err := os.OpenFile(from, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func copyFile(from, to string) error {
 	}
 	defer os.Remove(out.Name()) // fails once it has been renamed
 	defer out.Close()
-	if _, err := io.Copy(out, in); err != nil {
+	if _, err := io.Copy(out, &untilDone{ctx, in}); err != nil {
 		return err
 	}
 	if err := out.Chmod(0o640); err != nil {
@@ -54,6 +55,19 @@ func copyFile(from, to string) error {
 		return err
 	}
 	return durable.Rename(out.Name(), to)
+}
+
+// untilDone is a reader that ends with its context: an ISO takes a while.
+type untilDone struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u *untilDone) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
 }
 
 // unmove removes from a directory what a killed process had not finished writing.

@@ -148,7 +148,8 @@ func (d *Daemon) unpublished() {
 
 func (d *Daemon) everywhere(b *build.Build) bool {
 	for _, t := range d.targets {
-		if b.Image == nil || b.Published[t.Name()].SHA256 != b.Image.SHA256 {
+		has := b.Published[t.Name()]
+		if b.Image == nil || has.SHA256 != b.Image.SHA256 || has.Address != t.Address() {
 			return false
 		}
 	}

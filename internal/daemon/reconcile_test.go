@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/iso"
+	"github.com/esxid/esxid/internal/publish"
 )
 
 // What cannot be read is not gone: no other ISO gets the name, nothing is
@@ -111,7 +113,7 @@ func twoOfOneName(t *testing.T, dir string) (*rig, string) {
 		b.State, b.Image = build.Built, &build.ImageRecord{SHA256: "sum-" + b.ID()}
 		if of == sum {
 			b.State, b.Changed = build.Done, time.Now()
-			b.Published = map[string]build.Publication{"t": {SHA256: b.Image.SHA256}}
+			b.Published = map[string]build.Publication{"t": {Address: "here", SHA256: b.Image.SHA256}}
 		}
 		if err := placeImage(r.store, b); err != nil {
 			t.Fatal(err)
@@ -186,5 +188,42 @@ func TestFailureDoesNotGoBack(t *testing.T) {
 	rebuilt.State = build.Failed
 	if b := r.owner("esxi/8.0"); b != rebuilt {
 		t.Errorf("the name belongs to %s", b.ID())
+	}
+}
+
+// A target that was pointed at another MAAS does not have what the old one has.
+func TestAnotherAddressIsPublishedTo(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, dir)
+	r.addISO("6.7.0", "8169922")
+	stop := r.run()
+	r.until("done", func(b map[string]*build.Build) bool { return states(b)[build.Done] == 1 })
+	stop()
+	moved := newRig(t, dir)
+	moved.targets, moved.f.address = []publish.Publisher{fakeTarget{"there"}}, "there"
+	moved.run()
+	moved.until("published there", func(map[string]*build.Build) bool {
+		moved.f.mu.Lock()
+		defer moved.f.mu.Unlock()
+		return len(moved.f.sent) > 0
+	})
+	if len(moved.f.made) != 0 {
+		t.Errorf("made again: %v", moved.f.made)
+	}
+}
+
+// An image that is not what was verified is made anew when its ISO is dropped.
+func TestSpoiledImageIsMadeAnew(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	sum := r.addISO("6.7.0", "8169922")
+	r.f.sendErr = func(*build.Build) error { return fault.New(fault.Input, "the image was changed") }
+	r.run()
+	r.until("failed", func(b map[string]*build.Build) bool { return states(b)[build.Failed] == 1 })
+	r.mu.Lock()
+	b := r.builds[r.current[sum]]
+	_, verified := b.Steps[build.StepVerify]
+	r.mu.Unlock()
+	if verified || b.Image != nil {
+		t.Error("the spoiled image still counts as verified")
 	}
 }

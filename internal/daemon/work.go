@@ -122,6 +122,9 @@ func (d *Daemon) conclude(b *build.Build, err error, stopped bool) {
 		// good, and the next try costs little.
 		d.later(b, build.Built, err)
 	default:
+		if !building {
+			b.Discard() // the image is not what was verified: dropping the ISO again makes it anew
+		}
 		b.Error = record(err)
 		d.transition(b, build.Failed)
 		d.log.Error("build failed", "build", b.ID(), "name", b.Plan.Name, "error", err, "directory", d.store.Dir(b.ID()))
