@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"regexp"
 	"strings"
@@ -16,10 +17,13 @@ import (
 // maxFile bounds the size of a configuration file, in bytes.
 const maxFile = 1 << 20
 
-// Load reads and validates a configuration file. All errors are
-// fault.Config, except when the file cannot be read at all.
+// Load reads and validates a configuration file. Its errors have the class
+// fault.Config, or fault.NotPermitted when the file may not be read.
 func Load(path string) (*Config, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fault.New(fault.NotPermitted, "cannot read the configuration: %w: run this as a member of the group esxid, or name another file with --config", err)
+	}
 	if err != nil {
 		return nil, fault.New(fault.Config, "cannot read the configuration: %w", err)
 	}

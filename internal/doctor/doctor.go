@@ -102,8 +102,12 @@ func nbdAccess(ctx context.Context, cfg *config.Config) Finding {
 	return Finding{"nbd", Problem, err.Error()}
 }
 
-// A VM of the largest profile and what the rest of a host needs, in MiB.
-const wantMemory = 8<<10 + 1<<10
+// A VM of the largest and of the smallest profile, with 1 GiB for the rest of
+// the host, in MiB.
+const (
+	wantMemory  = 9 << 10
+	leastMemory = 5 << 10
+)
 
 func memory(path string) Finding {
 	f := Finding{Check: "memory"}
@@ -119,9 +123,13 @@ func memory(path string) Finding {
 		}
 		mib := kib >> 10
 		f.Level, f.Detail = OK, fmt.Sprintf("%d MiB available", mib)
-		if mib < wantMemory {
+		switch {
+		case mib < leastMemory:
 			f.Level = Problem
-			f.Detail += fmt.Sprintf("; a build needs up to %d MiB: free some, or lower memory_mib in [vm.profile] (6.x needs 4096)", wantMemory)
+			f.Detail += fmt.Sprintf("; no version can be installed with less than %d MiB", leastMemory)
+		case mib < wantMemory:
+			f.Level = Warning
+			f.Detail += fmt.Sprintf("; enough for 6.x, later versions need %d MiB: free some, or lower memory_mib in [vm.profile]", wantMemory)
 		}
 		return f
 	}
@@ -140,6 +148,8 @@ func directories(cfg *config.Config) []Finding {
 	}{
 		{cfg.StateDir, true, false},
 		{filepath.Join(cfg.StateDir, "incoming"), true, false},
+		{filepath.Join(cfg.StateDir, "rejected"), true, false},
+		{filepath.Join(cfg.StateDir, "isos"), true, false},
 		{filepath.Join(cfg.StateDir, "builds"), true, true},
 		{filepath.Join(cfg.StateDir, "images"), true, true},
 		{cfg.KickstartDir, false, false},

@@ -15,6 +15,7 @@ import (
 type target struct{ err error }
 
 func (target) Name() string                  { return "prod" }
+func (target) Address() string               { return "here" }
 func (t target) Check(context.Context) error { return t.err }
 func (target) Publish(context.Context, publish.Image, func(done, total int64)) (publish.Result, error) {
 	return publish.Result{}, errors.New("doctor must not publish")
@@ -26,6 +27,7 @@ func TestMemory(t *testing.T) {
 		want       Level
 	}{
 		{"enough", "MemTotal: 99 kB\nMemAvailable:   16777216 kB\n", OK},
+		{"for 6.x", "MemAvailable:   6291456 kB\n", Warning},
 		{"too little", "MemAvailable:   4194304 kB\n", Problem},
 		{"unknown", "MemTotal: 99 kB\n", Warning},
 	}
