@@ -30,6 +30,7 @@ func TestFiles(t *testing.T) {
 		"curtin/firstboot/host.py",
 		"curtin/firstboot/journal.py",
 		"curtin/firstboot/maas.py",
+		"curtin/firstboot/netconfig.py",
 		"curtin/firstboot/network.py",
 	}
 	if !slices.Equal(paths, want) {

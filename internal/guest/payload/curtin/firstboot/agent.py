@@ -20,6 +20,7 @@ import sys
 
 import firewall
 import maas
+import netconfig
 import network
 from host import AgentError, Host, apply, undo
 from journal import Journal
@@ -56,13 +57,16 @@ def configure(directory, journal):
             tell_failure(client, e, journal)
             raise
         client.fetch_user_data()
+    host.run("auto-backup.sh")  # once more, without the firewall's opening
 
 
 def deploy(host, document, client, journal):
-    for text in document.get("ignored", []):
+    for text in document.get("ignored") or []:
         journal.say("not supported and ignored: {}".format(text))
     refuse_datastores(document)
-    wanted = network.read(document["network"])
+    wanted = netconfig.read(document["network"], bool(document.get("ignored")))
+    for text in wanted.notes:
+        journal.say("note: " + text)
     steps = network.plan(wanted, network.State(host))
     for step in steps:
         journal.say("plan: {}".format(step))

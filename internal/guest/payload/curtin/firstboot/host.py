@@ -11,14 +11,16 @@ class AgentError(Exception):
 
 
 class Step:
-    """One change: an esxcli command, and those that undo it, in order."""
+    """One change: a command, and those that undo it, in order."""
 
-    def __init__(self, do, *undo):
+    def __init__(self, do, *undo, answer=None, may_fail=False):
         self.do, self.undo = do, undo
+        self.answer = answer  # what the command reads
+        self.may_fail = may_fail
         self.done = False
 
     def __str__(self):
-        return "esxcli " + " ".join(self.do)
+        return " ".join(self.do)
 
 
 class Host:
@@ -28,15 +30,15 @@ class Host:
     def esxcli(self, *args):
         return self.run("esxcli", *args)
 
-    def run(self, *argv):
+    def run(self, *argv, answer=None):
         """Runs a command and returns what it printed; a failure is an error."""
         try:
-            p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            p = subprocess.Popen(argv, stdin=subprocess.PIPE if answer else subprocess.DEVNULL, stdout=subprocess.PIPE,
                                  stderr=subprocess.STDOUT, env=dict(os.environ, LC_ALL="C"))
         except OSError as e:
             raise AgentError("cannot run {}: {}".format(argv[0], e))
         try:
-            text = p.communicate(timeout=TIMEOUT)[0].decode("utf-8", "replace")
+            text = p.communicate(answer, timeout=TIMEOUT)[0].decode("utf-8", "replace")
         except subprocess.TimeoutExpired:
             p.kill()
             p.communicate()
@@ -51,8 +53,11 @@ def apply(host, steps):
     """Carries out all steps, or leaves the host as it was."""
     for step in steps:
         try:
-            host.esxcli(*step.do)
-        except AgentError:
+            host.run(*step.do, answer=step.answer)
+        except AgentError as e:
+            if step.may_fail:
+                host.journal.say("not needed: {}".format(e))
+                continue
             undo(host, steps)
             raise
         step.done = True
@@ -63,7 +68,7 @@ def undo(host, steps):
     for step in reversed(steps):
         for command in step.undo if step.done else ():
             try:
-                host.esxcli(*command)
+                host.run(*command)
             except AgentError as e:
                 host.journal.say("cannot undo \"{}\": {}".format(step, e))
         step.done = False
@@ -96,6 +101,12 @@ def parse_blocks(text):
             key, _, value = line.partition(":")
             current[key.strip()] = value.strip()
     return blocks
+
+
+def parse_fields(text):
+    """"Key: Value" lines as {key: value}."""
+    pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
+    return dict((key.strip(), value.strip()) for key, _, value in pairs)
 
 
 def parse_list(text):

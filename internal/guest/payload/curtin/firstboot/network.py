@@ -1,48 +1,35 @@
-"""The management network: one physical interface, IPv4 by DHCP or static.
+"""The plan for the network: from what the host has to what netconfig.Network wants.
 
-Bonds, VLANs, aliases, routes, IPv6 and further interfaces are refused for now.
-The result is what MAAS's users know: the interface's port group, named as in
-MAAS, on vSwitch0, with vmk0 in it; "VM Network" stays.
+The management interface comes first: its vSwitch (vSwitch0, which the
+installation made) gets its uplinks and port groups, then vmk0 moves to it. Only
+when that is done, what is left of the old network goes, which frees its uplink
+for another vSwitch. All steps can be undone, and nothing survives a reboot
+before auto-backup.sh has run.
 """
 
-import re
-import socket
-import struct
+from host import AgentError, Step, parse_blocks, parse_fields, parse_list, parse_table
 
-from host import AgentError, Step, parse_blocks, parse_list, parse_table
-
-SWITCH, VMK, OLD_GROUP = "vSwitch0", "vmk0", "Management Network"
-
-
-class Wanted:
-    """What MAAS asks for."""
-
-    def __init__(self, entry, subnet, servers, search):
-        self.name = text(entry, "name")
-        self.mac = text(entry, "mac_address").lower()
-        self.mtu = entry.get("mtu") or 1500
-        self.servers, self.search = servers, search
-        self.address = self.netmask = self.gateway = None
-        if not re.match(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}$", self.mac):
-            raise AgentError("interface {}: {!r} is not a MAC address".format(self.name, self.mac))
-        if not isinstance(self.mtu, int) or not 1280 <= self.mtu <= 9000:
-            raise AgentError("interface {}: its MTU {!r} is not 1280 to 9000".format(self.name, self.mtu))
-        if subnet.get("type") == "static":
-            self.address, self.netmask = parse_cidr(text(subnet, "address"))
-            self.gateway = parse_ipv4(text(subnet, "gateway")) if subnet.get("gateway") else None
-            self.servers = merge(self.servers, subnet.get("dns_nameservers"))
-            self.search = merge(self.search, subnet.get("dns_search"))
+MAIN_SWITCH, MANAGEMENT, OLD_GROUP = "vSwitch0", "vmk0", "Management Network"
+STANDARD = ["esxcli", "network", "vswitch", "standard"]
+INTERFACE = ["esxcli", "network", "ip", "interface"]
+BALANCING = {"srcport": "portid", "srcmac": "mac"}  # as policy get says it, and as set wants it
 
 
 class State:
     """What the host has."""
 
     def __init__(self, host):
+        self.host = host
         self.nics = parse_table(host.esxcli("network", "nic", "list"))
         self.switches = parse_blocks(host.esxcli("network", "vswitch", "standard", "list"))
+        self.groups = dict((row["Name"], (row["Virtual Switch"], row["VLAN ID"])) for row in parse_table(
+            host.esxcli("network", "vswitch", "standard", "portgroup", "list")))
         self.interfaces = parse_blocks(host.esxcli("network", "ip", "interface", "list"))
-        self.addresses = parse_table(host.esxcli("network", "ip", "interface", "ipv4", "get"))
-        self.routes = parse_table(host.esxcli("network", "ip", "route", "ipv4", "list"))
+        self.ipv4 = by_name(host.esxcli("network", "ip", "interface", "ipv4", "get"))
+        self.ipv6 = by_name(host.esxcli("network", "ip", "interface", "ipv6", "get"))
+        self.addresses6 = parse_table(host.esxcli("network", "ip", "interface", "ipv6", "address", "list"))
+        self.routes = dict((family, parse_table(host.esxcli("network", "ip", "route", "ipv{}".format(family), "list")))
+                           for family in (4, 6))
         self.servers = parse_list(host.esxcli("network", "ip", "dns", "server", "list"))
         self.search = parse_list(host.esxcli("network", "ip", "dns", "search", "list"))
 
@@ -57,176 +44,250 @@ class State:
     def uplinks(self, switch):
         return members(self.switches.get(switch, {}).get("Uplinks"))
 
-    def groups(self, switch):
-        return members(self.switches.get(switch, {}).get("Portgroups"))
-
-
-def read(section):
-    """The Wanted network, or an error that names everything that is not supported."""
-    configured, problems, servers, search = [], [], [], []
-    for entry in section.get("config", []):
-        kind = entry.get("type")
-        if kind == "nameserver":
-            servers, search = merge(servers, entry.get("address")), merge(search, entry.get("search"))
-        elif kind != "physical":
-            problems.append("{} {}".format(kind, entry.get("name")))
-        else:
-            subnets = [s for s in entry.get("subnets") or [] if s.get("type") != "manual"]
-            configured.extend((entry, subnet) for subnet in subnets)
-    if len(configured) != 1:
-        problems.append("{} configured addresses instead of one".format(len(configured)))
-    problems.extend(p for entry, subnet in configured for p in check_subnet(entry, subnet))
-    if problems:
-        raise AgentError("this network configuration is not supported yet: {}".format("; ".join(problems)))
-    return Wanted(configured[0][0], configured[0][1], servers, search)
-
-
-def check_subnet(entry, subnet):
-    kind, name = subnet.get("type"), entry.get("name")
-    if kind not in ("static", "dhcp4"):
-        yield "{} on {}".format(kind, name)
-    if kind == "static" and ":" in str(subnet.get("address")):
-        yield "IPv6 address on {}".format(name)
-    if subnet.get("routes"):
-        yield "static routes on {}".format(name)
+    def teaming(self, switch):
+        """(load balancing, active, standby)."""
+        fields = parse_fields(self.host.esxcli(*(STANDARD[1:] + ["policy", "failover", "get", "--vswitch-name=" + switch])))
+        balancing = fields.get("Load Balancing", "")
+        return (BALANCING.get(balancing, balancing), members(fields.get("Active Adapters")),
+                members(fields.get("Standby Adapters")))
 
 
 def plan(wanted, state):
     """The steps from state to wanted; none where the host is as wanted already."""
-    nic = state.nic(wanted.mac)
-    if SWITCH not in state.switches:
-        raise AgentError("this host has no {}".format(SWITCH))
-    for switch in state.switches:
-        if switch != SWITCH and nic in state.uplinks(switch):
-            raise AgentError("{} is in use by {}".format(nic, switch))
-    return (plan_switch(wanted, state, nic) + plan_interface(wanted, state)
-            + plan_names(wanted, state) + plan_removal(wanted, state, nic))
+    names = switch_names(wanted, state)
+    nics = dict((u, [state.nic(mac) for mac in u.members]) for u in wanted.uplinks)
+    taken = [nic for u in wanted.uplinks for nic in nics[u]]
+    check_unique(taken)
+    vmks = interface_names(wanted, state)
+    check_addresses(wanted, state, vmks)
+    steps, fresh = [], set()
+    for uplink in wanted.uplinks:
+        name = names[uplink]
+        steps += plan_switch(uplink, name, nics[uplink], state)
+        steps += [step for group, vlan in uplink.groups for step in plan_group(group, vlan, name, state)]
+        for interface in uplink.interfaces:
+            steps += plan_interface(interface, vmks[interface], state, fresh)
+        if uplink is wanted.uplinks[0]:
+            steps += plan_removal(wanted, nics, names, state)
+    return steps + plan_routes(wanted, state, fresh) + plan_names(wanted, state, fresh)
 
 
-def plan_switch(wanted, state, nic):
-    switch, steps = "--vswitch-name=" + SWITCH, []
-    standard = ["network", "vswitch", "standard"]
-    before = state.uplinks(SWITCH)
-    if nic not in before:
-        uplink = "--uplink-name=" + nic
-        steps.append(Step(standard + ["uplink", "add", uplink, switch], standard + ["uplink", "remove", uplink, switch]))
-    if before != [nic]:
-        failover = standard + ["policy", "failover", "set", switch]
-        back = [failover + ["--active-uplinks=" + ",".join(before)]] if before else []
-        steps.append(Step(failover + ["--active-uplinks=" + nic], *back))
-    mtu = state.switches[SWITCH].get("MTU")
-    if mtu != str(wanted.mtu):
-        steps.append(Step(standard + ["set", "--mtu={}".format(wanted.mtu), switch],
-                          standard + ["set", "--mtu={}".format(mtu), switch]))
-    if wanted.name not in state.groups(SWITCH):
-        group = ["--portgroup-name=" + wanted.name, switch]
-        steps.append(Step(standard + ["portgroup", "add"] + group, standard + ["portgroup", "remove"] + group))
+def check_unique(nics):
+    for nic in nics:
+        if nics.count(nic) > 1:
+            raise AgentError("{} is wanted twice".format(nic))
+
+
+def switch_names(wanted, state):
+    """{Uplink: vSwitch}. The first uplink has the management interface."""
+    names = {wanted.uplinks[0]: MAIN_SWITCH}
+    for uplink in wanted.uplinks[1:]:
+        there = state.groups.get(uplink.groups[0][0], (None,))[0]  # from an earlier run
+        number = 1
+        while "vSwitch{}".format(number) in list(state.switches) + list(names.values()):
+            number += 1
+        names[uplink] = there or "vSwitch{}".format(number)
+    for uplink in wanted.uplinks:
+        for group, _ in uplink.groups:
+            there = state.groups.get(group, (names[uplink],))[0]
+            if there != names[uplink]:
+                raise AgentError("port group {} is on {} already, not on {}".format(group, there, names[uplink]))
+    return names
+
+
+def interface_names(wanted, state):
+    """{Interface: vmkN}: vmk0 for management, else the one in its port group or a free one."""
+    in_group = dict((v.get("Portgroup"), name) for name, v in state.interfaces.items())
+    names = {}
+    for interface in wanted.interfaces():
+        number = 1
+        while "vmk{}".format(number) in list(state.interfaces) + list(names.values()):
+            number += 1
+        there = in_group.get(interface.group)
+        names[interface] = MANAGEMENT if not names else there if there and there != MANAGEMENT else "vmk{}".format(number)
+    return names
+
+
+def check_addresses(wanted, state, vmks):
+    """Two interfaces with one MAC address would take each other's packets."""
+    used = dict((v.get("MAC Address", "").lower(), name) for name, v in state.interfaces.items()
+                if name not in vmks.values())
+    for interface, name in vmks.items():
+        if interface.mac in used:
+            raise AgentError("{} cannot have the MAC address {}: {} has it".format(name, interface.mac, used[interface.mac]))
+        if interface.mac:
+            used[interface.mac] = name
+
+
+def plan_switch(uplink, name, nics, state):
+    switch, steps = "--vswitch-name=" + name, []
+    there = name in state.switches
+    if not there:
+        steps.append(Step(STANDARD + ["add", switch], STANDARD + ["remove", switch]))
+    before, mtu = state.uplinks(name), state.switches.get(name, {}).get("MTU", "1500")
+    for nic in nics:
+        if nic not in before:
+            steps += take_uplink(nic, name, state)
+            steps.append(uplink_step("add", "remove", nic, name))
+    teaming = state.teaming(name) if there else ("portid", [], [])
+    active = nics if not uplink.preferred else [nics[uplink.members.index(uplink.preferred)]]
+    standby = [nic for nic in nics if nic not in active]
+    if teaming != (uplink.teaming, active, standby):
+        steps.append(Step(set_teaming(switch, uplink.teaming, active, standby),
+                          *[set_teaming(switch, *teaming)] if teaming[1] else []))
+    if mtu != str(uplink.mtu):
+        steps.append(Step(STANDARD + ["set", "--mtu={}".format(uplink.mtu), switch],
+                          STANDARD + ["set", "--mtu=" + mtu, switch]))
     return steps
 
 
-def plan_interface(wanted, state):
+def take_uplink(nic, name, state):
+    """Frees a NIC that is on another vSwitch; plan_removal has freed those of the old network."""
+    owners = [s for s in state.switches if s not in (name, MAIN_SWITCH) and nic in state.uplinks(s)]
+    return [uplink_step("remove", "add", nic, owner) for owner in owners]
+
+
+def uplink_step(do, undo, nic, switch):
+    arguments = ["--uplink-name=" + nic, "--vswitch-name=" + switch]
+    return Step(STANDARD + ["uplink", do] + arguments, STANDARD + ["uplink", undo] + arguments)
+
+
+def set_teaming(switch, balancing, active, standby):
+    command = STANDARD + ["policy", "failover", "set", switch, "--load-balancing=" + balancing,
+                          "--active-uplinks=" + ",".join(active)]
+    return command + (["--standby-uplinks=" + ",".join(standby)] if standby else [])
+
+
+def plan_group(name, vlan, switch, state):
+    steps, group = [], ["--portgroup-name=" + name]
+    old = state.groups.get(name)
+    if old is None:
+        where = group + ["--vswitch-name=" + switch]
+        steps.append(Step(STANDARD + ["portgroup", "add"] + where, STANDARD + ["portgroup", "remove"] + where))
+    if (old[1] if old else "0") != str(vlan):
+        back = [STANDARD + ["portgroup", "set"] + group + ["--vlan-id=" + old[1]]] if old else []
+        steps.append(Step(STANDARD + ["portgroup", "set"] + group + ["--vlan-id={}".format(vlan)], *back))
+    return steps
+
+
+def plan_interface(interface, vmk, state, fresh):
     """vmk0 keeps the MAC address of the machine the image was built on; only a new one gets another."""
-    name, steps = "--interface-name=" + VMK, []
-    old = state.interfaces.get(VMK)
-    as_wanted = old is not None and (old.get("Portgroup"), old.get("MAC Address", "").lower(), old.get("MTU")) == (
-        wanted.name, wanted.mac, str(wanted.mtu))
-    if not as_wanted:
+    name, steps = "--interface-name=" + vmk, []
+    old = state.interfaces.get(vmk)
+    if not is_same(interface, old):
+        fresh.add(vmk)
         if old is not None:
-            steps.append(remove_interface(name, old))
-        steps.append(Step(["network", "ip", "interface", "add", name, "--portgroup-name=" + wanted.name,
-                           "--mac-address=" + wanted.mac, "--mtu={}".format(wanted.mtu)],
-                          ["network", "ip", "interface", "remove", name]))
-        steps.append(Step(["network", "ip", "interface", "tag", "add", name, "--tagname=Management"]))
-    if not (as_wanted and has_address(wanted, state)):
-        steps.append(set_address(name, wanted))
-    if wanted.gateway and not (as_wanted and has_default_route(wanted, state)):
-        route = ["--gateway=" + wanted.gateway, "--network=default"]
-        steps.append(Step(["network", "ip", "route", "ipv4", "add"] + route,
-                          ["network", "ip", "route", "ipv4", "remove"] + route))
-    return steps
+            steps.append(Step(INTERFACE + ["remove", name], *restore_interface(vmk, old, state)))
+        add = INTERFACE + ["add", name, "--portgroup-name=" + interface.group]
+        add += ["--mac-address=" + interface.mac] if interface.mac else []
+        steps.append(Step(add + ["--mtu={}".format(interface.mtu)], INTERFACE + ["remove", name]))
+        if vmk == MANAGEMENT:
+            steps.append(Step(INTERFACE + ["tag", "add", name, "--tagname=Management"]))
+    if vmk in fresh or not has_ipv4(interface, state.ipv4.get(vmk, {})):
+        steps.append(Step(set_ipv4(name, interface.ipv4)))
+    return steps + plan_ipv6(interface, vmk, state, vmk in fresh)
 
 
-def remove_interface(name, old):
-    """Removes vmk0; undone, it is there again with DHCP, as a fresh installation has it."""
-    interface = ["network", "ip", "interface"]
-    return Step(interface + ["remove", name],
-                interface + ["add", name, "--portgroup-name=" + old.get("Portgroup", OLD_GROUP),
+def is_same(interface, old):
+    return old is not None and (old.get("Portgroup"), old.get("MTU")) == (interface.group, str(interface.mtu)) and (
+        interface.mac in (None, old.get("MAC Address", "").lower()))
+
+
+def restore_interface(vmk, old, state):
+    """The commands that make an interface again as it was."""
+    name, row = "--interface-name=" + vmk, state.ipv4.get(vmk, {})
+    address = "dhcp"
+    if row.get("Address Type") == "STATIC":
+        address = (row["IPv4 Address"], row["IPv4 Netmask"])
+    commands = [INTERFACE + ["add", name, "--portgroup-name=" + old.get("Portgroup", OLD_GROUP),
                              "--mac-address=" + old.get("MAC Address", ""), "--mtu=" + old.get("MTU", "1500")],
-                interface + ["ipv4", "set", name, "--type=dhcp", "--peer-dns=true"],
-                interface + ["tag", "add", name, "--tagname=Management"])
+                set_ipv4(name, address)]
+    if vmk == MANAGEMENT:
+        commands.append(INTERFACE + ["tag", "add", name, "--tagname=Management"])
+    return commands
 
 
-def set_address(name, wanted):
-    do = ["network", "ip", "interface", "ipv4", "set", name]
-    if wanted.address:
-        return Step(do + ["--type=static", "--ipv4=" + wanted.address, "--netmask=" + wanted.netmask])
-    return Step(do + ["--type=dhcp", "--peer-dns=true"])
+def set_ipv4(name, address):
+    command = INTERFACE + ["ipv4", "set", name]
+    if address is None:
+        return command + ["--type=none"]
+    if address == "dhcp":
+        return command + ["--type=dhcp", "--peer-dns=true"]
+    return command + ["--type=static", "--ipv4=" + address[0], "--netmask=" + address[1]]
 
 
-def has_address(wanted, state):
-    for row in state.addresses:
-        if row.get("Name") == VMK:
-            if wanted.address is None:
-                return row.get("Address Type") == "DHCP"
-            return (row.get("Address Type"), row.get("IPv4 Address"), row.get("IPv4 Netmask")) == (
-                "STATIC", wanted.address, wanted.netmask)
-    return False
+def has_ipv4(interface, row):
+    if isinstance(interface.ipv4, tuple):
+        return (row.get("Address Type"), row.get("IPv4 Address"), row.get("IPv4 Netmask")) == ("STATIC",) + interface.ipv4
+    return row.get("Address Type") == ("DHCP" if interface.ipv4 else "NONE")
 
 
-def has_default_route(wanted, state):
-    return any(row.get("Network") == "default" and row.get("Gateway") == wanted.gateway for row in state.routes)
+def plan_ipv6(interface, vmk, state, fresh):
+    name, settings, row = "--interface-name=" + vmk, [], {} if fresh else state.ipv6.get(vmk, {})
+    if interface.dhcp6 and row.get("DHCPv6 Enabled") != "true":
+        settings += ["--enable-dhcpv6=true", "--peer-dns=true"]
+    if interface.router_adv is not None and row.get("Router Adv Enabled") != str(interface.router_adv).lower():
+        settings.append("--enable-router-adv=" + str(interface.router_adv).lower())
+    steps = [Step(INTERFACE + ["ipv6", "set", name] + settings)] if settings else []
+    there = [] if fresh else ["{}/{}".format(r.get("Address"), r.get("Netmask")) for r in state.addresses6
+                              if r.get("Interface") == vmk]
+    address = INTERFACE + ["ipv6", "address"]
+    return steps + [Step(address + ["add", name, "--ipv6=" + a]) for a in interface.ipv6 if a not in there]
 
 
-def plan_names(wanted, state):
-    dns = ["network", "ip", "dns"]
-    servers = [["server", "--server=" + s] for s in wanted.servers if s not in state.servers]
-    search = [["search", "--domain=" + s] for s in wanted.search if s not in state.search]
-    return [Step(dns + [kind, "add", value], dns + [kind, "remove", value]) for kind, value in servers + search]
-
-
-def plan_removal(wanted, state, nic):
-    """What the installation had and MAAS does not want goes last, when all else stands."""
-    standard, switch, steps = ["network", "vswitch", "standard"], "--vswitch-name=" + SWITCH, []
-    if wanted.name != OLD_GROUP and OLD_GROUP in state.groups(SWITCH):
-        group = ["--portgroup-name=" + OLD_GROUP, switch]
-        steps.append(Step(standard + ["portgroup", "remove"] + group, standard + ["portgroup", "add"] + group))
-    for other in state.uplinks(SWITCH):
-        if other != nic:
-            uplink = ["--uplink-name=" + other, switch]
-            steps.append(Step(standard + ["uplink", "remove"] + uplink, standard + ["uplink", "add"] + uplink))
+def plan_removal(wanted, nics, names, state):
+    """What the installation had and MAAS does not want goes when the management network stands."""
+    steps, main = [], "--vswitch-name=" + MAIN_SWITCH
+    if state.groups.get(OLD_GROUP, (None,))[0] == MAIN_SWITCH:
+        group = ["--portgroup-name=" + OLD_GROUP, main]
+        steps.append(Step(STANDARD + ["portgroup", "remove"] + group, STANDARD + ["portgroup", "add"] + group))
+    for nic in state.uplinks(MAIN_SWITCH):
+        if nic not in nics[wanted.uplinks[0]]:
+            steps.append(uplink_step("remove", "add", nic, MAIN_SWITCH))
     return steps
 
 
-def text(entry, key):
-    value = entry.get(key)
-    if not isinstance(value, str) or not value:
-        raise AgentError("{}: {} is {!r}".format(entry.get("name") or "network", key, value))
-    return value
+def plan_routes(wanted, state, fresh):
+    """Routes whose interface is made anew go with the old one."""
+    steps = []
+    for family, network, gateway in wanted.routes:
+        there = [row for row in state.routes[family] if row.get("Interface") not in fresh
+                 and row_network(family, row) == network and row.get("Source") != "DHCP"]
+        if any(row.get("Gateway") == gateway for row in there):
+            continue
+        command = ["esxcli", "network", "ip", "route", "ipv{}".format(family)]
+        arguments = ["--gateway=" + gateway, "--network=" + network]
+        for row in there:
+            other = ["--gateway=" + row["Gateway"], "--network=" + network]
+            steps.append(Step(command + ["remove"] + other, command + ["add"] + other))
+        steps.append(Step(command + ["add"] + arguments, command + ["remove"] + arguments))
+    return steps
+
+
+def row_network(family, row):
+    mask = row.get("Netmask", "")
+    if row.get("Network") == "default":
+        return "default"
+    bits = mask if family == 6 else sum(bin(int(part)).count("1") for part in mask.split(".") if part.isdigit())
+    return "{}/{}".format(row.get("Network"), bits)
+
+
+def plan_names(wanted, state, fresh):
+    """The list does not tell which servers came with a lease and go with its interface: where
+    an interface is made anew, those are added too, which fails for the others."""
+    dns, steps = ["esxcli", "network", "ip", "dns"], []
+    for kind, option, values, known in (("server", "--server=", wanted.servers, state.servers),
+                                        ("search", "--domain=", wanted.search, state.search)):
+        for value in values:
+            if value not in known or fresh:
+                steps.append(Step(dns + [kind, "add", option + value], dns + [kind, "remove", option + value],
+                                  may_fail=value in known))
+    return steps
+
+
+def by_name(table):
+    return dict((row.get("Name"), row) for row in parse_table(table))
 
 
 def members(value):
     return [v.strip() for v in (value or "").split(",") if v.strip()]
-
-
-def merge(known, more):
-    """known and what is new in more, in order."""
-    if more is None:
-        return known
-    more = more if isinstance(more, list) else [more]
-    return known + [v for i, v in enumerate(more) if isinstance(v, str) and v not in known + more[:i]]
-
-
-def parse_ipv4(value):
-    try:
-        return socket.inet_ntoa(socket.inet_pton(socket.AF_INET, value))
-    except OSError:
-        raise AgentError("{!r} is not an IPv4 address".format(value))
-
-
-def parse_cidr(value):
-    """Address and netmask of "10.0.0.5/24"."""
-    address, _, bits = value.partition("/")
-    if not bits.isdigit() or int(bits) > 32:
-        raise AgentError("{!r} is not an IPv4 address with a prefix length".format(value))
-    mask = (0xffffffff << (32 - int(bits))) & 0xffffffff
-    return parse_ipv4(address), socket.inet_ntoa(struct.pack(">I", mask))
