@@ -85,8 +85,8 @@ func TestPrinterGolden(t *testing.T) {
 			// A note has the real time.
 			lines := strings.SplitAfter(got, "\n")
 			for i, line := range lines {
-				if strings.Contains(line, `"state":"note"`) {
-					lines[i] = `{"time":"NOW"` + line[strings.Index(line, `,"state"`):]
+				if _, rest, ok := strings.Cut(line, `,"state":"note"`); ok {
+					lines[i] = `{"time":"NOW","state":"note"` + rest
 				}
 			}
 			got = strings.Join(lines, "")
@@ -244,7 +244,7 @@ func TestFormats(t *testing.T) {
 func TestProgressText(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain":              "plain",
-		" a\n\tb\r\nc ":      "a b c",
+		"\ta\n\tb\r\nc ":     "a b c",
 		"\x1b[31mred\x07":    `\x1b[31mred\x07`,
 		"\u009b2J\u202egpj.": `\x9b2J\u202egpj.`,
 		"a\xffb":             "a\ufffdb",

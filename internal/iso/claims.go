@@ -62,15 +62,15 @@ func claimFromName(source, name string) claim {
 
 // release makes a claim of the numbers in a name.
 func release(major, minor, third, fourth, update, letter string) claim {
-	switch {
-	case major == "7" || major == "8":
+	switch major {
+	case "7", "8":
 		// The update is the third number: 8.0U3 is 8.0.3, and so is what
 		// Dell's file names call 8.0.0.update03.
 		if update != "" {
 			third = update
 		}
 		update = third
-	case major == "6":
+	case "6":
 		// 6.5 and 6.7 keep a third number of 0 through all updates.
 		if update != "" {
 			third = "0"

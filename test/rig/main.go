@@ -14,7 +14,6 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	root := &cobra.Command{
 		Use:           "rig",
 		Short:         "Stand-ins for VMware's installer, for MAAS and for a machine",
@@ -22,7 +21,9 @@ func main() {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newISOCommand(), newMAASCommand(), newListCommand(), newDeployCommand())
-	if err := root.ExecuteContext(ctx); err != nil {
+	err := root.ExecuteContext(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "rig:", err)
 		os.Exit(1)
 	}

@@ -93,7 +93,7 @@ func kernelPackage(ctx context.Context) (string, error) {
 func unpackImage(ctx context.Context, root string) error {
 	images, err := filepath.Glob(filepath.Join(root, "boot", "vmlinuz-*"))
 	if err != nil || len(images) != 1 {
-		return fmt.Errorf("the kernel package holds %d kernels (%v)", len(images), err)
+		return fmt.Errorf("the kernel package holds %d kernels, want one", len(images))
 	}
 	image, err := os.ReadFile(images[0])
 	if err != nil {

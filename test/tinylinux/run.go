@@ -110,8 +110,8 @@ func Run(ctx context.Context, m Machine) (Result, error) {
 	}
 	r.ExitCode, err = strconv.Atoi(strings.TrimSpace(string(status)))
 	if runErr != nil || err != nil {
-		return r, fmt.Errorf("the machine did not run %q to its end (%v); end of its console:\n%s",
-			m.Command, runErr, console[max(0, len(console)-2000):])
+		return r, fmt.Errorf("the machine did not run %q to its end (%w); end of its console:\n%s",
+			m.Command, errors.Join(runErr, err), console[max(0, len(console)-2000):])
 	}
 	return r, nil
 }
