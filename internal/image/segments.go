@@ -47,7 +47,7 @@ func unpackSegments(ctx context.Context, f io.ReaderAt, size int64, progress fun
 
 	workers := min(runtime.GOMAXPROCS(0), maxWorkers)
 	work := make(chan *segment)
-	ordered := make(chan *segment, 2*workers)
+	ordered := make(chan *segment, workers+2)
 	cut := &cutter{f: f, size: size, sum: sha256.New()}
 	cut.free.New = func() any { return new(segment) }
 	var cutErr error // belongs to the cutter until ordered is closed
