@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ type deployment struct {
 	url, keyFile, name string // of the MAAS, of its API key, of the image
 	config, disk, bus  string
 	size               int64
+	boot               firstBoot
 }
 
 func newDeployCommand() *cobra.Command {
@@ -25,7 +27,11 @@ func newDeployCommand() *cobra.Command {
 		Long: `Downloads the newest complete image of that name, writes it to a disk file,
 boots a small Linux with that disk (and with the other disks of the curtin
 configuration, empty), and finds and runs the curtin hook there. Prints the
-installation log and the partition table of the disk. Fails where curtin fails.`,
+installation log and the partition table of the disk. Fails where curtin fails.
+
+With --boot the deployed host is then booted, with the NICs and disks of the
+hardware file: its %firstboot runs and talks to MAAS. What became of it, and
+what MAAS saw, is printed as one JSON object.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return d.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -39,6 +45,7 @@ installation log and the partition table of the disk. Fails where curtin fails.`
 	f.StringVarP(&d.disk, "output", "o", "", "the disk to write; what is there is replaced")
 	f.Int64Var(&d.size, "disk-size", 0, "its size in bytes (default: what MAAS's partitions need)")
 	f.StringVar(&d.bus, "bus", "auto", "auto (as the configuration names the disks), sata or nvme")
+	d.boot.flags(f)
 	for _, name := range []string{"url", "key-file", "name", "curtin", "output"} {
 		if err := cmd.MarkFlagRequired(name); err != nil {
 			panic(err) // a flag that was not declared above
@@ -63,7 +70,11 @@ func (d *deployment) run(ctx context.Context, out, log io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if d.size == 0 {
+	bootSize, err := d.boot.load()
+	if err != nil {
+		return err
+	}
+	if d.size = cmp.Or(d.size, bootSize); d.size == 0 {
 		d.size = target.Size
 	}
 	key, err := os.ReadFile(d.keyFile)
@@ -87,5 +98,8 @@ func (d *deployment) run(ctx context.Context, out, log io.Writer) error {
 		return fmt.Errorf("the deployment failed: curtin exits with %d", r.ExitCode)
 	}
 	fmt.Fprintf(out, "deployed to %s, hook found on partition %d\n", d.disk, r.Partition)
+	if d.boot.wanted {
+		return d.boot.run(ctx, d.url, string(key), d.disk, text, out)
+	}
 	return nil
 }

@@ -95,7 +95,7 @@ func (m *Machine) EnableRuleset(name string, on bool) error {
 		return nil
 	}
 	if !slices.ContainsFunc(standard, func(r Ruleset) bool { return r.Name == name }) {
-		return fmt.Errorf("Invalid ruleset id %s", name)
+		return fmt.Errorf("invalid ruleset id %s", name)
 	}
 	f.On = slices.DeleteFunc(f.On, func(n string) bool { return n == name })
 	if on {
@@ -152,7 +152,7 @@ func (m *Machine) RefreshFirewall() error {
 		}
 	}
 	if problems != nil {
-		return fmt.Errorf("Unable to load firewall rules: %s", strings.Join(problems, "; "))
+		return fmt.Errorf("unable to load firewall rules: %s", strings.Join(problems, "; "))
 	}
 	return nil
 }

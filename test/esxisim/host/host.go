@@ -14,13 +14,6 @@ import (
 	"github.com/esxid/esxid/test/tinylinux"
 )
 
-// tools are the names the multi-call program is known by, below /bin.
-var tools = []string{
-	"esxcli", "localcli", "partedUtil", "vmkfstools", "vim-cmd", "vsish", "vmware", "logger", "esxcfg-scsidevs",
-	"esxcfg-volume", "esxcfg-advcfg", "esxcfg-nics", "esxcfg-vmknic", "esxcfg-vswitch", "esxcfg-route", "generate-certificates",
-	"auto-backup.sh", "backup.sh", "services.sh", "chkconfig", "firmwareConfig.sh", "reboot", "poweroff", "halt",
-}
-
 // services have a script in /etc/init.d.
 var services = []string{"hostd", "vpxa", "rhttpproxy", "ntpd", "SSH", "ESXShell", "DCUI", "vmsyslogd", "sfcbd-watchdog"}
 
@@ -64,7 +57,13 @@ func BuildTools(ctx context.Context, dir string) (string, error) {
 	for _, name := range applets {
 		links[name] = busybox
 	}
-	for _, name := range tools {
+	names := exec.CommandContext(ctx, filepath.Join(dir, program))
+	names.Args[0] = "names"
+	out, err := names.Output()
+	if err != nil {
+		return "", fmt.Errorf("cannot ask for the tools' names: %w", err)
+	}
+	for _, name := range strings.Fields(string(out)) {
 		links[name] = filepath.Join(dir, program)
 	}
 	for name, target := range links {

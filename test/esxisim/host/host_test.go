@@ -62,7 +62,7 @@ func TestFirstBoot(t *testing.T) {
 	if err := os.WriteFile(h.Path("/altbootbank/agent.py"), []byte(`
 import json, subprocess, urllib.request
 print(subprocess.check_output(["esxcli", "network", "nic", "list"]).decode().split()[-1])
-open("/etc/made", "w").write("he" + "re")
+open("/etc/made", "w").write("a sec" + "ret")
 `), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ sgdisk --version || echo "no sgdisk"
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
-	for name, want := range map[string]string{"/etc/made": "here", "/dev/console": "on the console\n"} {
+	for name, want := range map[string]string{"/etc/made": "a secret", "/dev/console": "on the console\n"} {
 		if text, err := os.ReadFile(h.Path(name)); err != nil || string(text) != want {
 			t.Errorf("%s: %q, %v", name, text, err)
 		}
@@ -89,7 +89,7 @@ sgdisk --version || echo "no sgdisk"
 	if err := h.Check(); err != nil && !strings.HasPrefix(err.Error(), "there are changes") { // SSH was started after the backup
 		t.Error(err)
 	}
-	if found, err := h.Secrets("here"); err != nil || !slices.Equal(found, []string{"/etc/made"}) {
+	if found, err := h.Secrets("a secret"); err != nil || !slices.Equal(found, []string{"/etc/made"}) {
 		t.Errorf("found %v (%v)", found, err)
 	}
 	calls, err := h.Calls()

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"github.com/esxid/esxid/test/esxisim/host"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,7 +31,17 @@ func enter(args []string) error {
 	}
 	links := filepath.Join(tools, "bin")
 	binds := [][2]string{{dir, filepath.Join(root, inside)}, {links, filepath.Join(root, "bin")}, {links, filepath.Join(root, "sbin")}}
-	for _, path := range []string{tools, "/usr", "/lib", "/lib64", python, "/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"} {
+	same := []string{tools, "/usr", "/lib", "/lib64", python, "/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"}
+	hw, err := host.ReadHardware(filepath.Join(dir, "hardware.json"))
+	if err != nil {
+		return err
+	}
+	for _, d := range hw.Disks {
+		if d.Image != "" {
+			same = append(same, d.Image)
+		}
+	}
+	for _, path := range same {
 		binds = append(binds, [2]string{path, filepath.Join(root, path)})
 	}
 	for _, b := range binds {

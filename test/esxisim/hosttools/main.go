@@ -8,8 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/esxid/esxid/test/esxisim/esxcli"
 	"github.com/esxid/esxid/test/esxisim/host"
@@ -61,12 +64,18 @@ var tools = map[string]tool{
 }
 
 func main() {
-	if filepath.Base(os.Args[0]) == "enter" {
-		err := enter(os.Args)
-		fmt.Fprintln(os.Stderr, "hosttools:", err) // else it would not have returned
-		os.Exit(99)
+	var code int
+	var err error
+	switch filepath.Base(os.Args[0]) {
+	case "enter": // returns only if it fails
+		err = enter(os.Args)
+	case "boot":
+		err = boot(os.Args, os.Stdout, os.Stderr)
+	case "names": // of all links that are to be made
+		fmt.Println("boot", strings.Join(slices.Collect(maps.Keys(tools)), " "))
+	default:
+		code, err = run(os.Getenv(host.Variable), os.Args, os.Stdin, os.Stdout)
 	}
-	code, err := run(os.Getenv(host.Variable), os.Args, os.Stdin, os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "hosttools:", err)
 		os.Exit(99)

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/esxid/esxid/test/esxisim/esxcli"
@@ -91,9 +89,7 @@ func generateCertificates(t *task) int {
 
 // autoBackup saves /etc, which lives in memory, to the boot bank.
 func autoBackup(t *task) int {
-	t.State.Unsaved = false
-	bank := t.Path("bootbank")
-	if err := os.WriteFile(filepath.Join(bank, "state.tgz"), []byte("saved\n"), 0o644); err != nil {
+	if err := t.Save(); err != nil {
 		return t.fail("Error saving the configuration: %v", err)
 	}
 	t.printf("Saving current state in /bootbank\nClock updated.\n")

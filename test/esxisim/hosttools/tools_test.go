@@ -34,12 +34,12 @@ func standard(version string) host.Hardware {
 
 // The devices of standard, as partedUtil wants them.
 const (
-	boot = "/vmfs/devices/disks/t10.ATA_____QEMU_HARDDISK___________________________QM00001_____________"
-	nvme = "/vmfs/devices/disks/t10.NVMe____WD_BLACK_SN850X_4000GB__________________4695514E8B441B00"
-	sas  = "/vmfs/devices/disks/naa.5000c500b0009813"
+	bootDisk = "/vmfs/devices/disks/t10.ATA_____QEMU_HARDDISK___________________________QM00001_____________"
+	nvmeDisk = "/vmfs/devices/disks/t10.NVMe____WD_BLACK_SN850X_4000GB__________________4695514E8B441B00"
+	sasDisk  = "/vmfs/devices/disks/naa.5000c500b0009813"
 )
 
-var names = strings.NewReplacer("BOOT", boot, "NVME", nvme, "SAS", sas)
+var names = strings.NewReplacer("BOOT", bootDisk, "NVME", nvmeDisk, "SAS", sasDisk)
 
 // call runs a tool with the words of the line as its arguments; those in "..."
 // keep their blanks.
