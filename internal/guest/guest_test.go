@@ -32,6 +32,7 @@ func TestFiles(t *testing.T) {
 		"curtin/firstboot/maas.py",
 		"curtin/firstboot/netconfig.py",
 		"curtin/firstboot/network.py",
+		"curtin/firstboot/storage.py",
 	}
 	if !slices.Equal(paths, want) {
 		t.Errorf("files are %q, want %q", paths, want)

@@ -24,6 +24,7 @@ import host       # noqa: E402
 import maas       # noqa: E402
 import netconfig  # noqa: E402
 import network    # noqa: E402
+import storage    # noqa: E402
 
 # Logs its arguments; prints the file that is named like them; fails if told so.
 ESXCLI = """#!/bin/sh
@@ -31,6 +32,17 @@ echo "$*" >>"$FAKE/esxcli.log"
 if [ -f "$FAKE/fails" ] && [ "$*" = "$(cat "$FAKE/fails")" ]; then echo "Sysinfo error: Busy"; exit 1; fi
 name=$(echo "$*" | tr ' ' _)
 if [ -f "$FAKE/answers/$name" ]; then cat "$FAKE/answers/$name"; fi
+"""
+# partedUtil shows the boot disk; what it and vmkfstools are told to change is logged.
+PARTED = """#!/bin/sh
+if [ "$1" = getptbl ]; then
+	printf 'gpt\\n29185 255 63 468862128\\n7 16986112 67108830 4EB2EA3978554790A79EFAE495E21F8D vmfsl 0\\n'
+else echo "${0##*/} $*" >>"$FAKE/esxcli.log"; fi
+"""
+DEVICES = "naa.55cd2e4000000001\n   Size: 228936\n   Is Boot Device: true\n"
+DATASTORE_COMMANDS = """\
+partedUtil add /vmfs/devices/disks/naa.55cd2e4000000001 gpt 8 67108864 468862094 AA31E02A400F11DB9590000C2911D1B8 0
+vmkfstools -C vmfs6 -S datastore1 /vmfs/devices/disks/naa.55cd2e4000000001:8
 """
 INSTALLED = {
     "network_nic_list": "nic_list.txt",
@@ -85,7 +97,7 @@ class EsxiTest(unittest.TestCase):
         self.directory = directory.name
         for name in ("bin", "answers", "esxid"):
             os.mkdir(os.path.join(self.directory, name))
-        for name, text in (("esxcli", ESXCLI), ("auto-backup.sh", "#!/bin/sh\necho auto-backup >>\"$FAKE/esxcli.log\"\n")):
+        for name, text in (("esxcli", ESXCLI), ("partedUtil", PARTED), ("vmkfstools", PARTED), ("auto-backup.sh", "#!/bin/sh\necho auto-backup >>\"$FAKE/esxcli.log\"\n")):
             self.write("bin/" + name, text)
             os.chmod(os.path.join(self.directory, "bin", name), 0o755)
         path = os.path.join(self.directory, "bin") + ":" + os.environ["PATH"]
@@ -95,6 +107,8 @@ class EsxiTest(unittest.TestCase):
         self.answer(INSTALLED)
         self.write("answers/network_vswitch_standard_policy_failover_get_--vswitch-name=vSwitch0", FAILOVER)
         self.write("answers/network_vswitch_standard_portgroup_list", GROUPS.format("Management Network"))
+        self.write("answers/system_version_get", "   Product: VMware ESXi\n   Version: 8.0.3\n")
+        self.write("answers/storage_core_device_list", DEVICES)
         # The second NIC of the sample gets the MAC address of the configuration.
         self.write("answers/network_nic_list", sample("nic_list.txt").replace("a4:bf:01:4e:37:15", "02:00:5e:10:00:01"))
 
@@ -214,6 +228,36 @@ class NetworkTest(EsxiTest):
         self.assertIn(take, self.plan(load_config("a-dhcp-single-nic")["network"]))
         self.write("answers/network_vswitch_standard_list", switches.replace(", vmnic1", ""))
         self.assertNotIn(take, self.plan(load_config("a-dhcp-single-nic")["network"]))
+
+
+class DiskTest(unittest.TestCase):
+    """Names of ESXi against what Linux tells of the same disk."""
+
+    def setUp(self):
+        self.state = unittest.mock.Mock(devices={}, serials={})
+
+    def test_fits(self):
+        wd = "t10.NVMe____WDS500G1X0E2D00AFY0____________________8C1AC0478B441B00"
+        for disk, name, want in (
+                ({"wwid": "naa.5002538b1234a5b0"}, "naa.5002538b1234a5b0", True),
+                ({"wwid": "naa.5002538b1234a5b1"}, "naa.5002538b1234a5b0", False),
+                ({"udev": {"ID_WWN_WITH_EXTENSION": "0x600508b1001c"}}, "naa.600508b1001c", True),
+                ({"eui": "001b448b47c01a8c"}, wd, True), ({"eui": "8c1ac0478b441b00"}, wd, False),
+                ({"nguid": "36344730526003120025384500000001"}, "eui.36344730526003120025384500000001", True),
+                ({"serial": "ZC100001"}, "t10.ATA_____ST4000NM0035" + "_" * 40 + "ZC100001", True),
+                ({"serial": "C100001"}, "t10.ATA_____ST4000NM0035" + "_" * 40 + "ZC100001", False),
+                ({"serial": "S45-1"}, "t10.ATA_____Samsung_SSD_870_evo" + "_" * 20 + "S452D1" + "_" * 15, True),
+                ({"serial": ""}, "t10.ATA_____x", False), ({}, "naa.", False), ({"wwid": ""}, "mpx.vmhba1:C0:T0:L0", False)):
+            with self.subTest(disk, name=name):
+                self.assertEqual(storage.fits(disk, name, self.state), want)
+
+    def test_ambiguous(self):
+        disks = [{"name": "sda", "wwid": "naa.1"}, {"name": "sdb", "wwid": "naa.1"}]
+        for devices, reason in ((["naa.1"], "sda, sdb and naa.1 fit each other"), (["naa.2"], "none of ESXi's fits")):
+            self.state.devices = devices
+            with self.subTest(devices), self.assertRaises(host.AgentError) as caught:
+                storage.find_device(disks[0], disks, self.state)
+            self.assertIn(reason, str(caught.exception))
 
 
 class Clock:
@@ -381,7 +425,7 @@ class AgentTest(EsxiTest, ServerTest):
         status, log = self.run_agent()
         self.assertEqual((status, self.events()),
                          (0, [("x7dq3k", None), ("x7dq3k", "SUCCESS"), ("user-data", None)]), log)
-        self.assertEqual(self.commands(), "network firewall refresh\n" + DHCP_COMMANDS
+        self.assertEqual(self.commands(), "network firewall refresh\n" + DHCP_COMMANDS + DATASTORE_COMMANDS
                          + "auto-backup\nnetwork firewall refresh\nauto-backup\n")
         self.assertIn("plan: esxcli network ip interface add", log)
 
@@ -402,7 +446,7 @@ class AgentTest(EsxiTest, ServerTest):
         self.assertIn("failed: esxcli " + fails, log)
 
     def test_unsupported_is_told_before_anything_changes(self):
-        for name, reason in (("c-vmfs6-extra-disks", "datastores are not supported yet: datastore1, datastore2"),
+        for name, reason in (("c2-vmfs7-bios-extra-disk", "no network interfaces have the MAC address 02:00:5e:50:00:01"),
                              ("f-unsupported", "mode balance-tlb is not supported")):
             with self.subTest(name):
                 del self.server.requests[:]

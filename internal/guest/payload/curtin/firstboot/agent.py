@@ -22,19 +22,20 @@ import firewall
 import maas
 import netconfig
 import network
-from host import AgentError, Host, apply, undo
+import storage
+from host import AgentError, Host, apply, parse_fields, undo
 from journal import Journal
 
 MAX_CONFIG = 8 << 20    # bytes
 EVENT = "esxid-firstboot"
-NOT_YET = "not configured by this version: datastore1, SSH keys, host name, NTP, vCenter, user-data"
+NOT_YET = "not configured by this version: SSH keys, host name, NTP, vCenter, user-data"
 
 
 def main(directory):
     journal = Journal(os.path.join(directory, "firstboot.log"))
     try:
         configure(directory, journal)
-        journal.say("the management network is configured, and MAAS knows")
+        journal.say("this host is configured, and MAAS knows")
         return 0
     except AgentError as e:
         journal.say("failed: {}".format(e))
@@ -63,12 +64,13 @@ def configure(directory, journal):
 def deploy(host, document, client, journal):
     for text in document.get("ignored") or []:
         journal.say("not supported and ignored: {}".format(text))
-    refuse_datastores(document)
     wanted = netconfig.read(document["network"], bool(document.get("ignored")))
+    steps = network.plan(wanted, network.State(host))
+    disks = storage.plan(document.get("storage") or {}, document.get("disks") or [], document.get("boot_disk"),
+                         storage.State(host, read_version(host)), wanted.notes)
     for text in wanted.notes:
         journal.say("note: " + text)
-    steps = network.plan(wanted, network.State(host))
-    for step in steps:
+    for step in steps + disks:
         journal.say("plan: {}".format(step))
     apply(host, steps)
     try:
@@ -76,16 +78,19 @@ def deploy(host, document, client, journal):
     except maas.Unreachable:
         undo(host, steps)  # perhaps the network as it was installed reaches MAAS
         raise
+    apply(host, disks)
     host.run("auto-backup.sh")  # /etc lives in memory
-    client.report("finish", EVENT, "the management network is configured; " + NOT_YET, "SUCCESS")
+    client.report("finish", EVENT, "network and datastores are configured; " + NOT_YET, "SUCCESS")
     journal.say(NOT_YET)
 
 
-def refuse_datastores(document):
-    storage = document.get("storage", {}).get("config", [])
-    names = [str(entry.get("name")) for entry in storage if entry.get("type") == "vmfs6"]
-    if names:
-        raise AgentError("datastores are not supported yet: {}".format(", ".join(names)))
+def read_version(host):
+    """(8, 0, 3)"""
+    version = parse_fields(host.esxcli("system", "version", "get")).get("Version", "")
+    try:
+        return tuple(int(part) for part in version.split(".")[:3])
+    except ValueError:
+        raise AgentError("cannot tell the version of ESXi from {!r}".format(version))
 
 
 def read_document(path):
