@@ -123,7 +123,7 @@ func (c *isoCache) iso(o esxisim.Options) (string, error) {
 //	empty DIR                       undoes it
 //	cp-r FROM TO                    copies a directory, its holes too
 //	mkfifo PATH, truncate SIZE FILE, replace OLD NEW FILE (of the same length)
-//	flock FILE                      holds a lock until the script ends
+//	flock PATH                      holds a lock until the script ends
 //	await PATH, await-gone PATH     waits until PATH is there, or is not
 //	await-open FILE                 waits until a program has FILE open
 //	admitted ISO STATE              puts ISO among those a service has accepted

@@ -22,7 +22,7 @@ import (
 // keeping; one that is there, also one a killed esxid left, is taken up.
 type work struct {
 	dir   string
-	lock  *os.File
+	lock  *os.File // the output directory
 	store *build.Store
 	keep  bool
 }
@@ -36,29 +36,35 @@ func openWork(output string) (*work, error) {
 	if err := os.MkdirAll(output, 0o755); err != nil {
 		return nil, fault.New(fault.CannotWrite, "cannot make the output directory: %w", err)
 	}
-	if err := os.Mkdir(w.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, fault.New(fault.CannotWrite, "cannot make the work directory: %w", err)
-	}
-	if err := private(w.dir); err != nil {
-		return nil, err
-	}
-	w.lock, err = os.OpenFile(filepath.Join(w.dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fault.New(fault.CannotWrite, "cannot lock the work directory: %w", err)
+	// The lock is on the directory that stays: a lock file in the one that is
+	// removed would let two builds hold one of the same name.
+	if w.lock, err = os.Open(output); err != nil {
+		return nil, fault.New(fault.CannotWrite, "cannot lock the output directory: %w", err)
 	}
 	if err := unix.Flock(int(w.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		w.lock.Close()
 		return nil, fault.New(fault.TryLater, "another esxid builds in %s: choose another --output", output)
 	}
-	w.store, err = build.OpenStore(filepath.Join(w.dir, "builds"), output)
-	if err == nil {
-		err = w.store.Clean()
-	}
-	if err != nil {
-		w.close()
+	if err := w.open(output); err != nil {
+		w.lock.Close()
 		return nil, err
 	}
 	return w, nil
+}
+
+// open makes the work directory, or takes up the one that is there.
+func (w *work) open(output string) error {
+	if err := os.Mkdir(w.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fault.New(fault.CannotWrite, "cannot make the work directory: %w", err)
+	}
+	err := private(w.dir)
+	if err == nil {
+		w.store, err = build.OpenStore(filepath.Join(w.dir, "builds"), output)
+	}
+	if err == nil {
+		err = w.store.Clean()
+	}
+	return err
 }
 
 // private refuses a work directory that somebody else has put there, as is easy
