@@ -28,6 +28,7 @@ func TestFiles(t *testing.T) {
 		"curtin/firstboot/agent.py",
 		"curtin/firstboot/firewall.py",
 		"curtin/firstboot/host.py",
+		"curtin/firstboot/identity.py",
 		"curtin/firstboot/journal.py",
 		"curtin/firstboot/maas.py",
 		"curtin/firstboot/netconfig.py",

@@ -21,6 +21,7 @@ sys.path.insert(0, os.path.join(PAYLOAD, "firstboot"))
 import agent      # noqa: E402
 import firewall   # noqa: E402
 import host       # noqa: E402
+import identity   # noqa: E402
 import maas       # noqa: E402
 import netconfig  # noqa: E402
 import network    # noqa: E402
@@ -290,7 +291,7 @@ class Service(http.server.BaseHTTPRequestHandler):
         self.send_header("Date", email.utils.formatdate(time.time() + server.ahead, usegmt=True))
         if status == 301:
             self.send_header("Location", "http://127.0.0.1:9/")
-        text = server.user_data if status == 200 else b"the base string is &SECRET"
+        text = (b"esx1.example" if "name" in self.path else server.user_data) if status == 200 else b"the base string is &SECRET"
         self.send_header("Content-Length", str(0 if status == 204 else len(text)))
         self.end_headers()
         if status != 204:
@@ -312,7 +313,7 @@ class MetadataServer(http.server.HTTPServer):
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def default(self, path):
-        return 204 if "/status/" in path else 200 if self.user_data else 404
+        return 204 if "/status/" in path else 200 if self.user_data or path.endswith("/local-hostname") else 404
 
     def reporting(self):
         endpoint = "http://127.0.0.1:{}/MAAS/metadata/status/x7dq3k".format(self.server_port)
@@ -392,6 +393,8 @@ class AgentTest(EsxiTest, ServerTest):
         self.server = self.serve()
         self.state = os.path.join(self.directory, "esxid")
         patches = [unittest.mock.patch.object(firewall, "RULES", os.path.join(self.directory, "rules.xml")),
+                   unittest.mock.patch.object(identity, "ROOT", self.directory),
+                   unittest.mock.patch.object(identity, "set_name"),  # programs with absolute paths
                    unittest.mock.patch.object(maas, "PATIENCE", 0)]
         for patch in patches:
             patch.start()
@@ -424,7 +427,8 @@ class AgentTest(EsxiTest, ServerTest):
     def test_deploys(self):
         status, log = self.run_agent()
         self.assertEqual((status, self.events()),
-                         (0, [("x7dq3k", None), ("x7dq3k", "SUCCESS"), ("user-data", None)]), log)
+                         (0, [("x7dq3k", None), ("public-keys", None), ("local-hostname", None), ("x7dq3k", "SUCCESS"),
+                              ("user-data", None)]), log)
         self.assertEqual(self.commands(), "network firewall refresh\n" + DHCP_COMMANDS + DATASTORE_COMMANDS
                          + "auto-backup\nnetwork firewall refresh\nauto-backup\n")
         self.assertIn("plan: esxcli network ip interface add", log)

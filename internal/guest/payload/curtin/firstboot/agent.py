@@ -19,6 +19,7 @@ import os
 import sys
 
 import firewall
+import identity
 import maas
 import netconfig
 import network
@@ -28,7 +29,7 @@ from journal import Journal
 
 MAX_CONFIG = 8 << 20    # bytes
 EVENT = "esxid-firstboot"
-NOT_YET = "not configured by this version: SSH keys, host name, NTP, vCenter, user-data"
+NOT_YET = "not configured by this version: NTP, vCenter, user-data"
 
 
 def main(directory):
@@ -66,8 +67,9 @@ def deploy(host, document, client, journal):
         journal.say("not supported and ignored: {}".format(text))
     wanted = netconfig.read(document["network"], bool(document.get("ignored")))
     steps = network.plan(wanted, network.State(host))
+    version = read_version(host)
     disks = storage.plan(document.get("storage") or {}, document.get("disks") or [], document.get("boot_disk"),
-                         storage.State(host, read_version(host)), wanted.notes)
+                         storage.State(host, version), wanted.notes)
     for text in wanted.notes:
         journal.say("note: " + text)
     for step in steps + disks:
@@ -79,8 +81,11 @@ def deploy(host, document, client, journal):
         undo(host, steps)  # perhaps the network as it was installed reaches MAAS
         raise
     apply(host, disks)
+    identity.add_keys(client.fetch("public-keys"), version, journal)
+    identity.renew_uuid(host, version, journal)
+    identity.set_name(host, identity.read_name(client.fetch("local-hostname")))
     host.run("auto-backup.sh")  # /etc lives in memory
-    client.report("finish", EVENT, "network and datastores are configured; " + NOT_YET, "SUCCESS")
+    client.report("finish", EVENT, "network, datastores, name and SSH keys are configured; " + NOT_YET, "SUCCESS")
     journal.say(NOT_YET)
 
 

@@ -56,6 +56,13 @@ class Client:
         if status not in (200, 201, 204):
             raise AgentError("MAAS answered an event with status {}".format(status))
 
+    def fetch(self, name):
+        """The text of one item of the metadata, "" if there is none."""
+        status, body = self.request(self.metadata + "latest/meta-data/" + name)
+        if status not in (200, 404):
+            raise AgentError("MAAS answered the request for {} with status {}".format(name, status))
+        return body.decode("utf-8", "replace") if status == 200 else ""
+
     def fetch_user_data(self):
         """Asks for user-data, which makes the machine Deployed. To be called last."""
         status, body = self.request(self.metadata + "latest/user-data")
