@@ -18,18 +18,9 @@ import (
 // are mounted, and the %firstboot scripts that the installer has stored run if
 // they have not run yet.
 type Boot struct {
-	Hardware Hardware // disks without an image get an empty file
-	Disk     string   // the file of the boot disk
-	Forwards []Forward
-}
-
-// Forward makes a server reachable for the host, at an address of the host's
-// network, if the host's configuration leads there.
-type Forward struct {
-	Address string `json:"address"`           // "10.0.0.5:5248"
-	Name    string `json:"name,omitempty"`    // for /etc/hosts
-	To      string `json:"to"`                // of the server, on this machine: "127.0.0.1:5240"
-	Through string `json:"through,omitempty"` // set by Run
+	Hardware Hardware  // disks without an image get an empty file
+	Disk     string    // the file of the boot disk
+	Forwards []Forward // to servers on 127.0.0.1
 }
 
 // BootJob is what the virtual machine is told.
@@ -124,7 +115,7 @@ func (b Boot) machine(dir, tools string) (tinylinux.Machine, error) {
 		if err != nil || to.Addr() != netip.MustParseAddr("127.0.0.1") {
 			return m, fmt.Errorf("the server %s is not on 127.0.0.1", f.To)
 		}
-		f.Through = fmt.Sprintf("10.0.2.2:%d", to.Port()) // QEMU's name for our 127.0.0.1
+		f.To = fmt.Sprintf("10.0.2.2:%d", to.Port()) // QEMU's name for our 127.0.0.1
 		job.Forwards = append(job.Forwards, f)
 	}
 	m.Args = []string{"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/esxid/esxid/test/tinylinux"
 )
@@ -110,50 +109,6 @@ func New(o Options) (*Host, error) {
 		}
 	}
 	return h, os.Symlink(filepath.Join(h.tools, "bin"), filepath.Join(h.Dir, "bin"))
-}
-
-// Enter is a program on the host, in a mount namespace in which the host's files
-// are /. It needs root, or a kernel that gives users namespaces.
-func (h *Host) Enter(ctx context.Context, argv ...string) (*exec.Cmd, error) {
-	python, err := filepath.EvalSymlinks(filepath.Join(h.Dir, "bin/python"))
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, filepath.Join(h.tools, program))
-	cmd.Args = slices.Concat([]string{"enter", h.Dir, h.tools, filepath.Dir(filepath.Dir(python))}, argv)
-	cmd.Env = []string{"PATH=/bin:/sbin", Variable + "=" + inside, "HOME=/"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if uid := os.Getuid(); uid != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	return cmd, nil
-}
-
-// inside is where a program that has entered the host finds the host's
-// directory.
-const inside = "/.sim"
-
-// FirstBoot runs the body of a kickstart's %firstboot section, as the installed
-// system does at its first boot, and returns what it prints.
-func (h *Host) FirstBoot(ctx context.Context, body []byte) (string, error) {
-	const script = "/var/lib/vmware/firstboot/001.firstboot"
-	if err := os.MkdirAll(filepath.Dir(h.Path(script)), 0o755); err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(h.Path(script), body, 0o755); err != nil {
-		return "", err
-	}
-	if err := h.Boot(); err != nil {
-		return "", err
-	}
-	cmd, err := h.Enter(ctx, "/bin/sh", script)
-	if err != nil {
-		return "", err
-	}
-	out, err := cmd.CombinedOutput()
-	return string(out), err
 }
 
 // Env is the environment of a program that stays outside: only the host's tools

@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -147,33 +145,30 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestGuard: a server is as hard to reach as the host's network makes it.
-func TestGuard(t *testing.T) {
+// TestForward: a server is as hard to reach as the host's network makes it, and
+// no other can be reached at all.
+func TestForward(t *testing.T) {
 	h := newHost(t, "8.0.3")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &httptest.Server{Listener: h.Guard(l, netip.MustParseAddrPort("10.0.0.5:443")), Config: &http.Server{Handler: http.HandlerFunc(
-		func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })}} // the test reads it or fails
-	server.Start()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Host) // the test reads it or fails
+	}))
 	defer server.Close()
-	if r, err := http.Get(server.URL); err == nil {
-		r.Body.Close()
-		t.Error("it is reached without an address")
-	}
-	out, err := h.FirstBoot(t.Context(), []byte(`esxcli network ip interface ipv4 set -i vmk0 -t static -I 10.0.0.21 -N 255.255.255.0
-		esxcli network firewall ruleset set -r httpClient -e true`))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	r, err := http.Get(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Body.Close()
-	if text, err := io.ReadAll(r.Body); err != nil || string(text) != "hello" {
-		t.Errorf("%q, %v", text, err)
+	to := server.Listener.Addr().String()
+	out, err := h.FirstBoot(t.Context(), []byte(`
+fetch() { python -c 'import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())' $1 2>/dev/null || echo "not $1"; }
+fetch http://10.0.0.5:443/
+esxcli network ip interface ipv4 set -i vmk0 -t static -I 10.0.0.21 -N 255.255.255.0
+fetch http://10.0.0.5:443/
+esxcli network firewall ruleset set -r httpClient -e true
+for i in 1 2 3; do fetch http://10.0.0.5:443/; done
+fetch http://maas.example:443/
+fetch http://`+to+`/
+esxcli network ip interface ipv6 address add -i vmk0 -I 2001:db8::21/64
+fetch http://[2001:db8::5]:443/
+`), Forward{Address: "10.0.0.5:443", Name: "maas.example", To: to}, Forward{Address: "[2001:db8::5]:443", To: to})
+	want := "not http://10.0.0.5:443/\nnot http://10.0.0.5:443/\n" + strings.Repeat("10.0.0.5:443\n", 3) + "maas.example:443\nnot http://" + to + "/\n[2001:db8::5]:443\n"
+	if err != nil || out != want {
+		t.Errorf("%v, printed\n%s\nwant\n%s", err, out, want)
 	}
 }
 

@@ -19,7 +19,7 @@ type guarded struct {
 	at   netip.AddrPort
 }
 
-// Accept resets connections that would not have come through.
+// Accept drops connections that would not have come through.
 func (g *guarded) Accept() (net.Conn, error) {
 	for {
 		c, err := g.Listener.Accept()
@@ -32,9 +32,6 @@ func (g *guarded) Accept() (net.Conn, error) {
 		}
 		if err == nil {
 			return c, nil
-		}
-		if t, ok := c.(*net.TCPConn); ok {
-			_ = t.SetLinger(0) // a reset, not an orderly end; nothing else depends on it
 		}
 		c.Close()
 	}

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,8 +72,8 @@ func (b *booting) run() (r host.BootResult, err error) {
 			}
 		}
 	}
-	if err := b.network(); err != nil {
-		return r, err
+	if err := configure("ifconfig", "eth0", "10.0.2.15", "netmask", "255.255.255.0", "up"); err != nil {
+		return r, err // this machine's own way out, which programs on the host do not have
 	}
 	if err := b.host.Boot(); err != nil {
 		return r, err
@@ -195,68 +193,6 @@ func mountBank(node, dir string) error {
 	return nil
 }
 
-// network brings the job's servers to addresses of this machine's own, where
-// they are as hard to reach as the host's configuration makes them.
-func (b *booting) network() error {
-	for _, line := range []string{"lo 127.0.0.1 up", "eth0 10.0.2.15 netmask 255.255.255.0 up"} {
-		if out, err := exec.Command("busybox", append([]string{"ifconfig"}, strings.Fields(line)...)...).CombinedOutput(); err != nil {
-			return fmt.Errorf("ifconfig %s: %w: %s", line, err, out)
-		}
-	}
-	for n, f := range b.job.Forwards {
-		at, err := netip.ParseAddrPort(f.Address)
-		if err != nil {
-			return err
-		}
-		if at.Addr().Is4() {
-			if out, err := exec.Command("busybox", "ifconfig", fmt.Sprintf("lo:%d", n), at.Addr().String(), "netmask", "255.255.255.255", "up").CombinedOutput(); err != nil {
-				return fmt.Errorf("address %s: %w: %s", at.Addr(), err, out)
-			}
-		} else if out, err := exec.Command("busybox", "ip", "-6", "addr", "add", at.Addr().String()+"/128", "dev", "lo").CombinedOutput(); err != nil {
-			return fmt.Errorf("address %s: %w: %s", at.Addr(), err, out)
-		}
-		l, err := net.Listen("tcp", f.Address)
-		if err != nil {
-			return err
-		}
-		go forward(b.host.Guard(l, at), f.Through)
-		if f.Name != "" {
-			hosts, err := os.OpenFile(b.host.Path("/etc/hosts"), os.O_APPEND|os.O_WRONLY, 0)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(hosts, "%s\t%s\n", at.Addr(), f.Name)
-			if err := hosts.Close(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// forward passes connections on until the machine goes down.
-func forward(l net.Listener, to string) {
-	for {
-		near, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer near.Close()
-			far, err := net.Dial("tcp", to)
-			if err != nil {
-				return // the client sees that nobody answers
-			}
-			defer far.Close()
-			go func() {
-				_, _ = io.Copy(far, near) // either end may close it
-				far.Close()
-			}()
-			_, _ = io.Copy(near, far) // either end may close it
-		}()
-	}
-}
-
 // oneTime runs the scripts of %firstboot and sees to it that they do not run
 // again.
 func (b *booting) oneTime() ([]host.BootScript, error) {
@@ -267,17 +203,15 @@ func (b *booting) oneTime() ([]host.BootScript, error) {
 	scripts := []host.BootScript{}
 	for _, path := range paths {
 		name := strings.TrimPrefix(path, b.host.Root())
-		cmd, err := b.host.Enter(context.Background(), "/bin/sh", name)
-		if err != nil {
-			return nil, err
-		}
-		cmd.Stdout, cmd.Stderr = b.console, b.console
-		err = cmd.Run()
+		script := host.BootScript{Name: filepath.Base(name)}
+		err := b.host.Script(context.Background(), name, b.console, b.job.Forwards...)
 		var exit *exec.ExitError
-		if err != nil && !errors.As(err, &exit) {
+		if errors.As(err, &exit) {
+			script.Exit = exit.ExitCode()
+		} else if err != nil {
 			return nil, err
 		}
-		scripts = append(scripts, host.BootScript{Name: filepath.Base(name), Exit: cmd.ProcessState.ExitCode()})
+		scripts = append(scripts, script)
 	}
 	return scripts, b.forgetOneTime()
 }

@@ -67,8 +67,8 @@ func main() {
 	var code int
 	var err error
 	switch filepath.Base(os.Args[0]) {
-	case "enter": // returns only if it fails
-		err = enter(os.Args)
+	case "enter":
+		code, err = enter(os.Args)
 	case "boot":
 		err = boot(os.Args, os.Stdout, os.Stderr)
 	case "names": // of all links that are to be made
