@@ -165,6 +165,19 @@ func (r *rig) addEntry(e entry) {
 	}
 }
 
+// override puts a kickstart override in place in one go, so that no half of it
+// is taken for one.
+func (r *rig) override(name, text string) {
+	r.t.Helper()
+	tmp := filepath.Join(r.t.TempDir(), name)
+	if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.Rename(tmp, filepath.Join(r.cfg.KickstartDir, name)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 // until waits for a condition on the builds.
 func (r *rig) until(what string, ok func(builds map[string]*build.Build) bool) {
 	r.t.Helper()
@@ -256,9 +269,7 @@ func TestKickstartChangeRebuildsWhatItAffects(t *testing.T) {
 	r.run()
 	r.until("both done", func(b map[string]*build.Build) bool { return states(b)[build.Done] == 2 })
 	text := "vmaccepteula\ninstall --firstdisk=local --overwritevmfs --novmfsondisk\nnetwork --bootproto=dhcp --device=vmnic0\n"
-	if err := os.WriteFile(filepath.Join(r.cfg.KickstartDir, "8.0.cfg"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	r.override("8.0.cfg", text)
 	r.until("a third build", func(b map[string]*build.Build) bool { return len(b) == 3 && states(b)[build.Done] == 3 })
 	r.f.mu.Lock()
 	defer r.f.mu.Unlock()
@@ -273,9 +284,7 @@ func TestChangeStopsARunningBuild(t *testing.T) {
 	r.addISO("8.0.3", "24280767")
 	r.run()
 	<-r.f.started
-	if err := os.WriteFile(filepath.Join(r.cfg.KickstartDir, "8.0.cfg"), []byte("vmaccepteula\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	r.override("8.0.cfg", "vmaccepteula\n")
 	<-r.f.started // the second build can only start when the first has stopped
 	close(r.f.block)
 	r.until("only the new build", func(b map[string]*build.Build) bool { return len(b) == 1 && states(b)[build.Done] == 1 })
@@ -458,9 +467,7 @@ func TestRetentionKeepsWhatIsCurrent(t *testing.T) {
 	r.until("done", func(b map[string]*build.Build) bool { return states(b)[build.Done] == 1 })
 	for i := range 3 {
 		text := fmt.Sprintf("vmaccepteula\n# %d\n", i)
-		if err := os.WriteFile(filepath.Join(r.cfg.KickstartDir, "8.0.cfg"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		r.override("8.0.cfg", text)
 		r.until("rebuilt", func(map[string]*build.Build) bool {
 			r.f.mu.Lock()
 			defer r.f.mu.Unlock()

@@ -180,9 +180,7 @@ func TestEqualBuildNumbers(t *testing.T) {
 // one that is published.
 func TestFailureDoesNotGoBack(t *testing.T) {
 	r, _ := twoOfOneName(t, t.TempDir())
-	if err := os.WriteFile(filepath.Join(r.cfg.KickstartDir, "8.0.3.cfg"), []byte("vmaccepteula\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	r.override("8.0.3.cfg", "vmaccepteula\n")
 	r.reconcile()
 	rebuilt := r.owner("esxi/8.0")
 	rebuilt.State = build.Failed
