@@ -139,9 +139,7 @@ func TestOverrideTakenBack(t *testing.T) {
 	}
 	published(1)
 	override := filepath.Join(r.cfg.KickstartDir, "8.0.cfg")
-	if err := os.WriteFile(override, []byte("vmaccepteula\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	r.override("8.0.cfg", "vmaccepteula\n")
 	published(2)
 	if err := os.Remove(override); err != nil {
 		t.Fatal(err)
