@@ -12,9 +12,14 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// trimUnit is the granularity at which zeros at both ends of a chunk are taken
-// off: fewer would cost more as a run of their own.
-const trimUnit = 4 * kib
+const (
+	// zeroUnit is the granularity at which zeros are looked for.
+	zeroUnit = 4 * kib
+	// minZeroRun is the shortest run inside of a chunk that is taken out of it.
+	// After the 32 KiB of deflate's window a compressor knows nothing but zeros
+	// any more, so a cut there loses nothing.
+	minZeroRun = 64 * kib
+)
 
 // maxLevel leaves out level 9, which takes ten times as long for 1 %.
 const maxLevel = 8
@@ -25,9 +30,9 @@ type chunk struct {
 	done chan struct{} // closed when the rest is set
 
 	lead   int64         // zeros before the data; all of it if there is no data
-	size   int64         // bytes of data
-	packed *bytes.Buffer // the data as a segment of the stream
-	crc    uint32        // of the data
+	size   int64         // bytes from the first data to the last
+	packed *bytes.Buffer // that as segments of the stream
+	crc    uint32        // of that
 	err    error
 }
 
@@ -49,7 +54,7 @@ func newDeflater(level int, buffers *sync.Pool) (*deflater, error) {
 	return &deflater{w: w, input: make([]byte, chunkSize), buffers: buffers}, err
 }
 
-// run reads a chunk and compresses what is between the zeros at its ends.
+// run reads a chunk and packs what is between the zeros at its ends.
 func (d *deflater) run(f io.ReaderAt, c *chunk) {
 	b := d.input[:c.end-c.start]
 	if _, err := f.ReadAt(b, c.start); err != nil {
@@ -64,32 +69,70 @@ func (d *deflater) run(f io.ReaderAt, c *chunk) {
 	if len(data) == 0 {
 		return
 	}
-	c.crc = crc32.ChecksumIEEE(data)
 	c.packed = d.buffers.Get().(*bytes.Buffer)
 	c.packed.Reset()
-	d.w.Reset(c.packed)
-	if _, c.err = d.w.Write(data); c.err != nil {
-		return
+	for len(data) > 0 && c.err == nil {
+		size, zeros := nextZeroRun(data)
+		c.err = d.deflate(c, data[:size])
+		if zeros > 0 {
+			c.packed.Write(appendZeroRun(c.packed.AvailableBuffer(), int64(zeros)))
+			c.crc = crcZeros(c.crc, int64(zeros))
+		}
+		data = data[size+zeros:]
 	}
-	if c.err = d.w.Flush(); c.err != nil {
-		return
+}
+
+// deflate adds a segment with data to a chunk.
+func (d *deflater) deflate(c *chunk, data []byte) error {
+	c.crc = crcJoin(c.crc, crc32.ChecksumIEEE(data), int64(len(data)))
+	d.w.Reset(c.packed)
+	if _, err := d.w.Write(data); err != nil {
+		return err
+	}
+	if err := d.w.Flush(); err != nil {
+		return err
 	}
 	// Flush has written the first of the boundary's two blocks.
-	c.packed.Write(boundary[len(boundary)-5:])
+	_, err := c.packed.Write(boundary[len(boundary)-5:])
+	return err
 }
 
 // trimZeros cuts whole units of zeros off both ends of b.
 func trimZeros(b []byte) (lead int, data []byte) {
-	var zeros [trimUnit]byte
-	for lead < len(b) && bytes.Equal(b[lead:min(lead+trimUnit, len(b))], zeros[:min(trimUnit, len(b)-lead)]) {
-		lead = min(lead+trimUnit, len(b))
+	for lead < len(b) && allZero(b[lead:min(lead+zeroUnit, len(b))]) {
+		lead = min(lead+zeroUnit, len(b))
 	}
 	data = b[lead:]
-	for len(data) >= trimUnit && bytes.Equal(data[len(data)-trimUnit:], zeros[:]) {
-		data = data[:len(data)-trimUnit]
+	for len(data) >= zeroUnit && allZero(data[len(data)-zeroUnit:]) {
+		data = data[:len(data)-zeroUnit]
 	}
 	return lead, data
 }
+
+// nextZeroRun returns the place and length of the first long run of zeros in b,
+// or the end of b and 0. Runs begin and end at units, counted from the start.
+func nextZeroRun(b []byte) (start, length int) {
+	for end := zeroUnit; end <= len(b); end += zeroUnit {
+		switch {
+		case allZero(b[end-zeroUnit : end]):
+			length += zeroUnit
+		case length >= minZeroRun:
+			return end - zeroUnit - length, length
+		default:
+			length = 0
+		}
+	}
+	if length >= minZeroRun {
+		end := len(b) / zeroUnit * zeroUnit
+		return end - length, length
+	}
+	return len(b), 0
+}
+
+var emptyUnit [zeroUnit]byte
+
+// allZero looks at one unit at most.
+func allZero(b []byte) bool { return bytes.Equal(b, emptyUnit[:len(b)]) }
 
 // gzipHead begins a packed file: no flags, no time, no name, system unknown (RFC
 // 1952, 2.3). It is always the same.

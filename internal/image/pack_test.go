@@ -144,6 +144,7 @@ func TestPackGolden(t *testing.T) {
 	raw := newSparse(t, 9*mib, map[int64][]byte{
 		0:               []byte("first"),
 		2*mib + 5:       bytes.Repeat([]byte("esxid "), 3000),
+		2*mib + 700*kib: []byte("a run of zeros before it in its chunk"),
 		5 * mib:         make([]byte, 4096),
 		7*mib - 4096:    []byte("last"),
 		8*mib + 12*4096: make([]byte, 1),
@@ -162,6 +163,35 @@ func TestPackGolden(t *testing.T) {
 	want, err := os.ReadFile(golden)
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%d bytes, differ from the %d of %s: %v", len(got), len(want), golden, err)
+	}
+}
+
+func TestNextZeroRun(t *testing.T) {
+	const u = zeroUnit
+	disk := func(size int, data ...int) []byte { // a byte in each of these places
+		b := make([]byte, size)
+		for _, at := range data {
+			b[at] = 1
+		}
+		return b
+	}
+	for _, tt := range []struct {
+		name          string
+		b             []byte
+		start, length int
+	}{
+		{"less than a unit", disk(100, 1), 100, 0},
+		{"run too short", disk(20*u, 0, 16*u), 20 * u, 0},
+		{"shortest run", disk(18*u, 0, 17*u), u, 16 * u},
+		{"data at the edges of units", disk(40*u, 2*u-1, 30*u), 2 * u, 28 * u},
+		{"first of two", disk(80*u, 0, 20*u, 79*u), u, 19 * u},
+		{"second is long enough", disk(80*u, 0, 5*u, 79*u), 6 * u, 73 * u},
+		{"up to a part of a unit", disk(20*u+7, 0, 20*u+6), u, 19 * u},
+		{"nothing", nil, 0, 0},
+	} {
+		if start, length := nextZeroRun(tt.b); start != tt.start || length != tt.length {
+			t.Errorf("%s: %d zeros at %d, want %d at %d", tt.name, length, start, tt.length, tt.start)
+		}
 	}
 }
 

@@ -31,6 +31,10 @@ var errOther = errors.New("not a sequence of segments")
 // compressed, in stored blocks, or a run of maxZeroRun zeros.
 const maxSegment = chunkSize + 64*kib
 
+// maxMarks bounds what is remembered, per chunk: Pack makes a few segments of
+// one, at most a run of zeros and some data in turns.
+const maxMarks = 2*chunkSize/minZeroRun + 2
+
 // unpackSegments unpacks a file that Pack made, on all cores.
 //
 // The file is cut where boundary stands, and each piece unpacked as if there
@@ -71,8 +75,8 @@ func unpackSegments(ctx context.Context, f io.ReaderAt, size int64, progress fun
 		if err := wait(ctx, s.done); err != nil {
 			return nil, err
 		}
-		if !s.ok || len(u.index.marks) > 1024+4*int(u.index.size/chunkSize) {
-			return nil, errOther // many tiny segments are not Pack's work and would cost memory
+		if !s.ok || len(u.index.marks) > maxMarks+int(u.index.size/chunkSize)*maxMarks {
+			return nil, errOther
 		}
 		u.index.marks = append(u.index.marks, mark{raw: u.index.size, packed: s.offset, zeros: s.zeros})
 		if s.zeros {
