@@ -46,7 +46,7 @@ func (s *session) unreachable(ctx, limit context.Context, r request, err error) 
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return fault.New(fault.Config, "%s does not speak TLS: use http:// in url, or the port MAAS uses for TLS (usually 5443)", s.base)
 	}
-	return &transient{err: fmt.Errorf("cannot reach MAAS at %s: %w", s.base, err), slow: true}
+	return &transient{err: fmt.Errorf("cannot reach MAAS at %s: %w: check url, and that MAAS runs there", s.base, err), slow: true}
 }
 
 // judge returns nil for an answer the caller has to look at. The text of a 401
