@@ -56,12 +56,6 @@ type section struct {
 	Config  []map[string]any `json:"config"`
 }
 
-// entry is the entry of that name.
-func (s section) entry(name string) map[string]any {
-	i := slices.IndexFunc(s.Config, func(e map[string]any) bool { return e["name"] == name })
-	return s.Config[i]
-}
-
 func load(t *testing.T, name string) config {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(configs, name+".json"))
@@ -83,8 +77,6 @@ type deployment struct {
 	ignored  []string                // as the hook notes it where the operator only wants warnings
 	linux    func(d *host.LinuxDisk) // changes what Linux knows of a disk; may be nil
 	maas     maassim.Machine         // with the defaults of start
-	faults   []maassim.Fault
-	handler  func(http.Handler) http.Handler // around MAAS; may be nil
 
 	host *host.Host
 	sim  *maassim.Sim
@@ -125,7 +117,7 @@ func (d *deployment) boot() {
 func (d *deployment) startMAAS() string {
 	d.t.Helper()
 	var err error
-	d.sim, err = maassim.New(maassim.Options{Dir: d.t.TempDir(), Generation: "3.6", Faults: d.faults})
+	d.sim, err = maassim.New(maassim.Options{Dir: d.t.TempDir(), Generation: "3.6"})
 	d.ok(err)
 	m := d.maas
 	m.SystemID, m.Key = node, maassim.Key{Consumer: "CK", Token: "TK", Secret: secret}
@@ -136,11 +128,7 @@ func (d *deployment) startMAAS() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	d.ok(err)
 	at := netip.AddrPortFrom(netip.MustParseAddr("10.40.0.2"), l.Addr().(*net.TCPAddr).AddrPort().Port())
-	var handler http.Handler = d.sim
-	if d.handler != nil {
-		handler = d.handler(handler)
-	}
-	server := &http.Server{Handler: handler}              //nolint:gosec // G112: for one client on the loopback interface
+	server := &http.Server{Handler: d.sim}                //nolint:gosec // G112: for one client on the loopback interface
 	go func() { _ = server.Serve(d.host.Guard(l, at)) }() // ends with Close
 	d.t.Cleanup(func() { _ = server.Close() })
 	return "http://" + l.Addr().String() + "/MAAS/metadata/status/" + node
@@ -159,7 +147,7 @@ func (d *deployment) store(endpoint string) {
 	hw := d.host.Hardware()
 	boot := hw.Disks[slices.IndexFunc(hw.Disks, func(x host.Disk) bool { return x.Boot })].Linux
 	document := map[string]any{
-		"format": 1, "firmware": hw.Firmware, "boot_disk": boot, "disks": d.disks(&hw), "ignored": append([]string{}, d.ignored...),
+		"format": 1, "boot_disk": boot, "disks": d.disks(&hw), "ignored": append([]string{}, d.ignored...),
 		"network": d.config.Network, "storage": d.config.Storage,
 		"reporting": map[string]string{"endpoint": endpoint, "consumer_key": "CK", "token_key": "TK", "token_secret": secret},
 	}
@@ -286,20 +274,6 @@ func (c config) wires() []host.Wire {
 	return list
 }
 
-// clone is a copy that a test can change.
-func (c config) clone(t *testing.T) config {
-	t.Helper()
-	text, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var copied config
-	if err := json.Unmarshal(text, &copied); err != nil {
-		t.Fatal(err)
-	}
-	return copied
-}
-
 // diskOf are the disks of the sample machines, by configuration.
 var diskOf = map[string][]host.Disk{
 	"a-dhcp-single-nic": {{Linux: "nvme0n1", Bus: "nvme", Model: "SAMSUNG MZVLB480", Serial: "S4EMNX0R1", EUI: "0025388a01b2c3d4", Size: 480103981056}},
@@ -333,9 +307,6 @@ func start(t *testing.T, name, version string) *deployment {
 	t.Helper()
 	c := load(t, name)
 	hw := host.Hardware{Name: name, ESXi: version, NICs: c.nics(), Disks: slices.Clone(diskOf[name])}
-	if strings.Contains(name, "bios") {
-		hw.Firmware = "bios"
-	}
 	return &deployment{t: t, hardware: hw, config: c, maas: maassim.Machine{PublicKeys: []string{rsaKey, edKey}}}
 }
 
