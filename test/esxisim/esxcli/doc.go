@@ -2,5 +2,6 @@
 // that a first boot uses, one file each, over a grammar they share.
 //
 // The form of what is printed follows real output, per version where versions
-// differ (testdata). The descriptions in usage texts are the simulator's own.
+// differ; it is tested through the programs, in test/esxisim/hosttools. The
+// descriptions in usage texts are the simulator's own.
 package esxcli

@@ -98,7 +98,7 @@ func (b Boot) machine(dir, tools string) (tinylinux.Machine, error) {
 		d := &job.Hardware.Disks[i]
 		switch {
 		case d.Boot:
-			d.Image = b.Disk
+			d.Image = b.Disk // a path for QEMU only
 		case d.Image == "":
 			d.Image = filepath.Join(dir, fmt.Sprintf("disk%d.raw", i))
 			if err := create(d.Image, d.Size); err != nil {

@@ -65,22 +65,14 @@ var standard = []Ruleset{
 	{"webAccess", true, []Rule{in(80, 80)}},
 }
 
-func (m *Machine) defaultRulesets() []string {
-	var on []string
-	for _, r := range standard {
-		if r.Enabled {
-			on = append(on, r.Name)
-		}
-	}
-	return on
-}
-
 // Rulesets are all that the firewall knows now.
 func (m *Machine) Rulesets() []Ruleset {
 	f := &m.State.Firewall
 	sets := slices.Clone(standard)
 	for i := range sets {
-		sets[i].Enabled = slices.Contains(f.On, sets[i].Name)
+		if on, changed := f.Changed[sets[i].Name]; changed {
+			sets[i].Enabled = on
+		}
 	}
 	sets = append(sets, f.Custom...)
 	slices.SortFunc(sets, func(a, b Ruleset) int { return strings.Compare(a.Name, b.Name) })
@@ -94,13 +86,16 @@ func (m *Machine) EnableRuleset(name string, on bool) error {
 		f.Custom[i].Enabled = on
 		return nil
 	}
-	if !slices.ContainsFunc(standard, func(r Ruleset) bool { return r.Name == name }) {
+	i := slices.IndexFunc(standard, func(r Ruleset) bool { return r.Name == name })
+	if i < 0 {
 		return fmt.Errorf("invalid ruleset id %s", name)
 	}
-	f.On = slices.DeleteFunc(f.On, func(n string) bool { return n == name })
-	if on {
-		f.On = append(f.On, name)
-		slices.Sort(f.On)
+	delete(f.Changed, name)
+	if standard[i].Enabled != on {
+		if f.Changed == nil {
+			f.Changed = map[string]bool{}
+		}
+		f.Changed[name] = on
 	}
 	return nil
 }

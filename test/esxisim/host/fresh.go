@@ -28,7 +28,7 @@ func (m *Machine) install() error {
 		DNS:         DNS{Servers: []string{}, Search: []string{}},
 		NTP:         NTP{Servers: []string{}},
 		Routes:      []Route{},
-		Firewall:    Firewall{Enabled: true, On: m.defaultRulesets()},
+		Firewall:    Firewall{Enabled: true},
 		Volumes:     []Volume{},
 		Users: []User{
 			{Name: "root", Description: "Administrator", Role: "Admin", Shell: true},
@@ -112,7 +112,7 @@ func (m *Machine) installVolume(d *Device, p Partition, image func(string) [32]b
 	}
 	mac := strings.ReplaceAll(buildMAC, ":", "")
 	v := Volume{
-		UUID: volumeUUID(image(fmt.Sprint("partition ", p.Number)), mac), Type: "vfat", Size: p.Sectors()*sector - 1<<16,
+		UUID: volumeUUID(image(fmt.Sprint("partition ", p.Number)), mac), Type: "vfat", Size: fatSizes[p.Sectors()],
 		Extents: []Extent{{d.Name, p.Number, p.Sectors()}},
 	}
 	switch {
@@ -121,11 +121,14 @@ func (m *Machine) installVolume(d *Device, p Partition, image func(string) [32]b
 		v.Used = 1700 << 20
 	case m.AtLeast(7):
 		v.Label = fmt.Sprintf("BOOTBANK%d", p.Number-4)
-		v.Size = p.Sectors()*sector - 327680 // 65515 clusters of 64 KiB for 4095 MiB
 		v.Used = 200 << 20 * int64(6-p.Number)
 	}
 	m.State.Volumes = append(m.State.Volumes, v)
 }
+
+// fatSizes are the bytes that the FAT file systems of an installation have, by
+// the sectors of their partitions.
+var fatSizes = map[int64]int64{511968: 261853184, 585696: 299712512, 8386560: 4293591040}
 
 // osDataType: the versions name the same thing differently.
 func (m *Machine) osDataType() string {

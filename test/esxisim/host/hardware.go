@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -14,12 +15,11 @@ import (
 
 // Hardware describes a machine and the ESXi that is installed on it.
 type Hardware struct {
-	Name     string `json:"name"`               // seeds everything that looks random: UUIDs, generated MACs
-	ESXi     string `json:"esxi"`               // "6.7", "8.0.3", "8.0U3e"
-	Build    string `json:"build,omitempty"`    // default: a known one of the version
-	Firmware string `json:"firmware,omitempty"` // "uefi" (default) or "bios"
-	NICs     []NIC  `json:"nics"`               // in PCI order: vmnic0, vmnic1, ...
-	Disks    []Disk `json:"disks"`              // in PCI order, which decides over vmhba numbers
+	Name  string `json:"name"`            // seeds everything that looks random: UUIDs, generated MACs
+	ESXi  string `json:"esxi"`            // "6.7", "8.0.3", "8.0U3e"
+	Build string `json:"build,omitempty"` // default: a known one of the version
+	NICs  []NIC  `json:"nics"`            // in PCI order: vmnic0, vmnic1, ...
+	Disks []Disk `json:"disks"`           // in PCI order, which decides over vmhba numbers
 
 	// VSwitchPorts is how many ports all vSwitches may have together; ESXi works
 	// it out from the machine's size. Default 6400.
@@ -115,9 +115,6 @@ func (h *Hardware) complete() error {
 	if _, err := h.Release(); err != nil {
 		return err
 	}
-	if h.Firmware == "" {
-		h.Firmware = "uefi"
-	}
 	setDefault(&h.VSwitchPorts, 6400)
 	for i := range h.NICs {
 		n := &h.NICs[i]
@@ -140,6 +137,9 @@ func (h *Hardware) complete() error {
 		setDefault(&h.Disks[i].Revision, "1.00")
 		if !slices.Contains([]string{"sata", "sas", "nvme", "raid", "usb"}, d.Bus) {
 			return fmt.Errorf("disk %s: there is no bus %q", d.Linux, d.Bus)
+		}
+		if d.Image != "" && !filepath.IsAbs(d.Image) {
+			return fmt.Errorf("disk %s: the image %s needs its full path", d.Linux, d.Image)
 		}
 		if d.Size <= 0 || d.Size%esxisim.Sector != 0 {
 			return fmt.Errorf("disk %s: %d bytes are no whole sectors", d.Linux, d.Size)

@@ -88,6 +88,7 @@ func TestHardwareFile(t *testing.T) {
 		`{"esxi": "8.0.3", "disks": [{"bus": "sata", "size": 1000}]}`:                          "whole sectors",
 		`{"esxi": "8.0.3", "nics": [{"mac": "A4:BF:01:4E:37:14", "wire": [{"subnet": "x"}]}]}`: "ParsePrefix",
 		`{"esxi": "8.0.3", "disks": [{"bus": "sata", "size": 512, "partitions": ["1 2 x"]}]}`:  "no partition",
+		`{"esxi": "8.0.3", "disks": [{"bus": "sata", "size": 512, "image": "disk.raw"}]}`:      "full path",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)

@@ -1,6 +1,10 @@
 package host
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // State is what is configured on a host. The same calls on the same hardware
 // make the same state: what is random on a real host follows from the
@@ -126,7 +130,7 @@ type Route struct {
 type Firewall struct {
 	Enabled bool                `json:"enabled"`
 	Pass    bool                `json:"pass,omitempty"`    // the default action is PASS, not DROP
-	On      []string            `json:"on"`                // enabled rulesets that come with ESXi, beside those always on
+	Changed map[string]bool     `json:"changed,omitempty"` // rulesets that come with ESXi and are not as installed
 	Allowed map[string][]string `json:"allowed,omitempty"` // addresses per ruleset, where not all
 	Custom  []Ruleset           `json:"custom,omitempty"`  // from files in /etc/vmware/firewall
 }
@@ -149,11 +153,34 @@ type Volume struct {
 	Extents   []Extent `json:"extents"` // the first is the head
 }
 
-// Service is a daemon with a policy.
+// Service is a daemon with a policy. As text it is "ntpd: running, on".
 type Service struct {
-	Name    string `json:"name"`
-	Running bool   `json:"running"`
-	OnBoot  bool   `json:"on_boot"`
+	Name    string
+	Running bool
+	OnBoot  bool
+}
+
+// MarshalText writes the service on one line.
+func (s Service) MarshalText() ([]byte, error) {
+	running, policy := "stopped", "off"
+	if s.Running {
+		running = "running"
+	}
+	if s.OnBoot {
+		policy = "on"
+	}
+	return fmt.Appendf(nil, "%s: %s, %s", s.Name, running, policy), nil
+}
+
+// UnmarshalText reads what MarshalText writes.
+func (s *Service) UnmarshalText(text []byte) error {
+	name, state, ok := strings.Cut(string(text), ": ")
+	running, policy, _ := strings.Cut(state, ", ")
+	if !ok {
+		return fmt.Errorf("%q is no service", text)
+	}
+	*s = Service{name, running == "running", policy == "on"}
+	return nil
 }
 
 // User is a local account.
