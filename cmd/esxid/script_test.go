@@ -150,6 +150,8 @@ func TestScript(t *testing.T) {
 func setup(e *testscript.Env) error {
 	bin, _, _ := strings.Cut(e.Getenv("PATH"), string(os.PathListSeparator))
 	e.Setenv("BIN", bin)
+	// Under the race detector every program that succeeds would sleep for a second.
+	e.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	e.Values[maasKey{}] = &maasState{}
 	// For the scripts that run esxid as somebody else.
 	for dir := e.WorkDir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
