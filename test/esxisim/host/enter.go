@@ -38,9 +38,9 @@ type Forward struct {
 	Socket  string `json:"socket,omitempty"` // between the namespaces
 }
 
-// Enter is a program on the host. It runs in namespaces of its own, in which
-// the host's files are / and nothing but the program itself can be reached over
-// the network. That needs root, or a kernel that gives users namespaces.
+// Enter is a program on the host. It runs in a mount namespace of its own, in
+// which the host's files are /. That needs root, or a kernel that gives users
+// namespaces.
 func (h *Host) Enter(ctx context.Context, argv ...string) (*exec.Cmd, error) {
 	return h.enter(ctx, argv, nil)
 }
@@ -57,7 +57,10 @@ func (h *Host) enter(ctx context.Context, argv []string, forwards []Forward) (*e
 	cmd := exec.CommandContext(ctx, filepath.Join(h.tools, program))
 	cmd.Args = []string{"enter", string(entry)}
 	cmd.Env = []string{"PATH=/bin:/sbin", Variable + "=" + Inside, "HOME=/"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if len(forwards) > 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNET
+	}
 	if uid := os.Getuid(); uid != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
@@ -67,8 +70,8 @@ func (h *Host) enter(ctx context.Context, argv []string, forwards []Forward) (*e
 }
 
 // FirstBoot boots the host and runs the body of a kickstart's %firstboot
-// section, which reaches the servers of forwards when the host does. It returns
-// what the script prints.
+// section. With forwards it has a network of its own, in which it reaches those
+// servers when the host would, and no others. It returns what the script prints.
 func (h *Host) FirstBoot(ctx context.Context, body []byte, forwards ...Forward) (string, error) {
 	const script = "/var/lib/vmware/firstboot/001.firstboot"
 	if err := os.MkdirAll(filepath.Dir(h.Path(script)), 0o755); err != nil {

@@ -34,8 +34,10 @@ func enter(args []string) (int, error) {
 	if err := showFiles(e, root); err != nil {
 		return 0, err
 	}
-	if err := configure("ifconfig", "lo", "127.0.0.1", "up"); err != nil {
-		return 0, err
+	if len(e.Forwards) > 0 { // else the network is not ours
+		if err := configure("ifconfig", "lo", "127.0.0.1", "up"); err != nil {
+			return 0, err
+		}
 	}
 	for _, f := range e.Forwards {
 		if err := listen(f); err != nil {
