@@ -3,60 +3,80 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/esxid/esxid/internal/guest"
+	"github.com/esxid/esxid/test/curtin"
 	"github.com/esxid/esxid/test/esxisim"
 	"github.com/esxid/esxid/test/maassim"
 )
 
-// firstBootScript does with the fewest calls what a first boot has to do.
-const firstBootScript = `
-set -e
-esxcli network vswitch standard portgroup add -v vSwitch0 -p enp3s0
-esxcli network ip interface remove -i vmk0
-esxcli network ip interface add -i vmk0 -p enp3s0 -M 02:00:5e:40:00:01
-esxcli network ip interface tag add -i vmk0 -t Management
-esxcli network ip interface ipv4 set -i vmk0 -t static -I 10.40.7.55 -N 255.255.0.0
-esxcli network firewall set --enabled=false
-cat >/tmp/report.py <<'EOF'
-import json, os, time, urllib.error, urllib.request
-BASE = "http://10.40.0.2:5248/MAAS/metadata/"
-def call(path, data=None):
-    header = 'OAuth oauth_consumer_key="ExAmPlEcOnSuMeR001", oauth_token="eXaMpLeToKeNkEy002", oauth_signature_method="PLAINTEXT", ' \
-        'oauth_signature="%%26ExampleTokenSecret00000000000003", oauth_timestamp="%d", oauth_nonce="%s"' % (time.time(), os.urandom(8).hex())
-    request = urllib.request.Request(BASE + path, data, {"Authorization": header, "Content-Type": "application/json"})
-    return urllib.request.urlopen(request, timeout=30).read().decode()
-event = {"event_type": "start", "origin": "test", "name": "boot", "description": "hello from " + call("latest/meta-data/local-hostname"), "timestamp": time.time()}
-call("status/x7dq3k", json.dumps(event).encode())
-print(call("latest/user-data"))
-EOF
-/bin/python /tmp/report.py
-esxcli network firewall set --enabled=true
-/sbin/auto-backup.sh`
-
-func TestFirstBoot(t *testing.T) {
+// deployed makes the disk of a host right after its deployment: the image of an
+// installation with the payload in it, on which the hook has run.
+func deployed(t *testing.T, version string, config []byte, size int64) string {
+	t.Helper()
 	dir := t.TempDir()
-	disk, hardware, metadata := filepath.Join(dir, "disk.raw"), filepath.Join(dir, "hardware.json"), filepath.Join(dir, "metadata")
+	disk := filepath.Join(dir, "disk.raw")
 	if err := esxisim.WriteDisk(disk, esxisim.DiskOptions{
-		Options: esxisim.Options{Version: "7.0.3", PayloadMiB: 1}, LayoutOptions: esxisim.LayoutOptions{MediaSize: "min"}, FirstBoot: []string{firstBootScript},
+		Options: esxisim.Options{Version: version, PayloadMiB: 1}, LayoutOptions: esxisim.LayoutOptions{MediaSize: "min", NoVMFS: true},
+		FirstBoot: []string{string(guest.FirstBoot())},
 	}); err != nil {
 		t.Fatal(err)
 	}
+	for _, f := range guest.Files() {
+		path := filepath.Join(dir, f.Path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, f.Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const esp = 64 * esxisim.Sector
+	if out, err := exec.Command("mcopy", "-s", "-i", fmt.Sprintf("%s@@%d", disk, esp), filepath.Join(dir, "curtin"), "::").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.Truncate(disk, size); err != nil {
+		t.Fatal(err)
+	}
+	c, err := curtin.ParseConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := curtin.Deployment{Config: c, Disk: disk}.Run(t.Context())
+	if err != nil || r.ExitCode != 0 {
+		t.Fatalf("exit code %d, %v\n%s", r.ExitCode, err, r.Log)
+	}
+	return disk
+}
+
+// TestFirstBoot: hook and agent, each in its own virtual machine, make a host
+// that MAAS calls deployed.
+func TestFirstBoot(t *testing.T) {
+	dir := t.TempDir()
+	const size = 64 << 30
+	hardware, metadata := filepath.Join(dir, "hardware.json"), filepath.Join(dir, "metadata")
 	if err := os.Mkdir(metadata, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for path, text := range map[string]string{
-		hardware: `{"name": "d", "esxi": "7.0.3", "nics": [{"mac": "02:00:5e:40:00:01"}],
-			"disks": [{"linux": "sda", "bus": "sata", "model": "QEMU HARDDISK", "serial": "QM00001", "size": 34359738368}]}`,
-		metadata + "/local-hostname": "esx1.lab.example", metadata + "/user-data": "#!/bin/sh\necho user data\n",
+		hardware: fmt.Sprintf(`{"name": "d", "esxi": "8.0.3", "nics": [{"mac": "02:00:5e:40:00:01"}],
+			"disks": [{"linux": "sda", "bus": "sata", "model": "QEMU HARDDISK", "serial": "QM00001", "size": %d}]}`, int64(size)),
+		metadata + "/local-hostname": "esx1.lab.example",
 	} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
 	}
 	maas, err := maassim.New(maassim.Options{Dir: t.TempDir(), Generation: "3.6"})
 	if err != nil {
@@ -64,28 +84,29 @@ func TestFirstBoot(t *testing.T) {
 	}
 	server := httptest.NewServer(maas)
 	defer server.Close()
-	text, err := os.ReadFile(config)
-	if err != nil {
-		t.Fatal(err)
-	}
 	b := firstBoot{wanted: true, hardwareFile: hardware, metadata: metadata}
-	if size, err := b.load(); err != nil || size != 32<<30 {
-		t.Fatalf("the boot disk has %d bytes (%v)", size, err)
+	if got, err := b.load(); err != nil || got != size {
+		t.Fatalf("the boot disk has %d bytes (%v)", got, err)
 	}
 	var out bytes.Buffer
-	if err := b.run(t.Context(), server.URL+"/MAAS", maas.AdminKey(), disk, text, &out); err != nil {
+	if err := b.run(t.Context(), server.URL+"/MAAS", maas.AdminKey(), deployed(t, "8.0.3", text, size), text, &out); err != nil {
 		t.Fatal(err)
 	}
 	var got outcome
 	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.MAAS.State != maassim.Deployed || len(got.MAAS.Events) != 1 || got.MAAS.Events[0].Description != "hello from esx1.lab.example" {
+	if n := len(got.MAAS.Events); got.MAAS.State != maassim.Deployed || n == 0 || got.MAAS.Events[n-1].Result != "SUCCESS" {
 		t.Errorf("MAAS saw %+v\n%s", got.MAAS, got.Host.Console)
 	}
-	if s := got.Host.State; len(got.Host.Scripts) != 1 || got.Host.Scripts[0].Exit != 0 || !strings.Contains(got.Host.Console, "user data") ||
-		s.Interface("vmk0").Portgroup != "enp3s0" || s.Unsaved {
-		t.Errorf("the host is\n%s", out.Bytes())
+	s := got.Host.State
+	v := s.Interface("vmk0")
+	if got.Host.Problems != nil || s.FQDN() != "esx1.lab.example" || v.IPv4.Address != "10.40.7.55" || len(v.IPv6.Addresses) != 1 || s.Volume("datastore1") == nil {
+		t.Errorf("problems %q; the host is\n%s", got.Host.Problems, out.Bytes())
+	}
+	const log = "/altbootbank/esxid/firstboot.log"
+	if len(got.Host.Files) != 1 || got.Host.Files[log] == "" || strings.Contains(out.String(), "ExampleTokenSecret") {
+		t.Errorf("the second bank holds %v", got.Host.Files)
 	}
 }
 

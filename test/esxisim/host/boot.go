@@ -35,7 +35,7 @@ type BootResult struct {
 	State    State             `json:"state"`
 	Scripts  []BootScript      `json:"scripts"`            // that ran
 	Problems []string          `json:"problems,omitempty"` // as Check finds them
-	Calls    []Call            `json:"calls"`
+	Calls    []string          `json:"calls"`              // of tools, in order
 	Files    map[string]string `json:"files"` // what is left in esxid's directories
 	Console  string            `json:"console"`
 }

@@ -32,8 +32,14 @@ type Call struct {
 	Output string   `json:"output,omitempty"` // of a call that failed
 }
 
-// String is the call as a shell would have it, without quotes.
-func (c Call) String() string { return strings.Join(c.Argv, " ") }
+// String is the call as a shell would have it, without quotes, and how it failed.
+func (c Call) String() string {
+	line := strings.Join(c.Argv, " ")
+	if c.Exit != 0 {
+		line += fmt.Sprintf(" -> exit status %d: %s", c.Exit, strings.TrimSpace(c.Output))
+	}
+	return line
+}
 
 // record is the content of state.json.
 type record struct {

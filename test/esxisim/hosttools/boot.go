@@ -91,8 +91,12 @@ func (b *booting) finish(r host.BootResult) (host.BootResult, error) {
 		return r, err
 	}
 	r.State = *state
-	if r.Calls, err = b.host.Calls(); err != nil {
+	calls, err := b.host.Calls()
+	if err != nil {
 		return r, err
+	}
+	for _, c := range calls {
+		r.Calls = append(r.Calls, c.String())
 	}
 	if problem := b.host.Check(); problem != nil {
 		r.Problems = strings.Split(problem.Error(), "\n")
