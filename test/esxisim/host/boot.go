@@ -36,7 +36,7 @@ type BootResult struct {
 	Scripts  []BootScript      `json:"scripts"`            // that ran
 	Problems []string          `json:"problems,omitempty"` // as Check finds them
 	Calls    []string          `json:"calls"`              // of tools, in order
-	Files    map[string]string `json:"files"` // what is left in esxid's directories
+	Files    map[string]string `json:"files"`              // what is left in esxid's directories
 	Console  string            `json:"console"`
 }
 
