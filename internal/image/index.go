@@ -85,7 +85,7 @@ func (r *indexReader) readFrom(m mark, p []byte, offset int64) error {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		if r.skipped > maxSkipped*max(r.size, 64*mib) {
+		if r.skipped > maxSkipped*max(r.size, 16*mib) {
 			return errors.New("a file system is too scattered")
 		}
 		n, err := io.CopyN(io.Discard, r.inflate, min(stride, offset-r.pos))

@@ -41,7 +41,7 @@ func TestZeroRunLengths(t *testing.T) {
 			lengths = append(lengths, m*zeroMatchLength+d, m*zeroMatchLength+zeroMatchDistance+d)
 		}
 	}
-	lengths = append(lengths, chunkSize-1, chunkSize, chunkSize+1, 4096, 65536, 100<<20+17)
+	lengths = append(lengths, chunkSize-1, chunkSize, chunkSize+1, 4096, 65536, 9<<20+17)
 	ends := map[byte]bool{}
 	for _, n := range lengths {
 		run := appendZeroRun(nil, n)
