@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -94,6 +95,8 @@ type Process struct {
 	stderr tail
 	done   chan struct{}
 	err    error
+	// ended is the context's error once it is the reason for the program's end.
+	ended atomic.Pointer[error]
 }
 
 // LookPath finds a program. The error of a missing one names the Debian package.
@@ -173,6 +176,8 @@ func (p *Process) killOnDone(ctx context.Context) {
 		return
 	case <-ctx.Done():
 	}
+	err := ctx.Err()
+	p.ended.Store(&err)
 	p.signal(syscall.SIGTERM)
 	grace := time.NewTimer(killGrace)
 	defer grace.Stop()
@@ -202,6 +207,10 @@ func (p *Process) Wait() error {
 	<-p.done
 	if p.err == nil {
 		return nil
+	}
+	if ended := p.ended.Load(); ended != nil {
+		// A program we ended has not failed.
+		return &Error{Name: p.name, Err: *ended}
 	}
 	return &Error{Name: p.name, Stderr: p.stderr.text(), Err: p.err}
 }

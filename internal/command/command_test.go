@@ -99,8 +99,8 @@ func TestCancelKillsGroup(t *testing.T) {
 	}
 	grandchild := waitForPid(t, pidFile)
 	cancel()
-	if err := p.Wait(); err == nil {
-		t.Error("Wait returned nil for a killed program")
+	if err := p.Wait(); !errors.Is(err, context.Canceled) {
+		t.Errorf("Wait = %v, want the context's error", err)
 	}
 	waitGone(t, grandchild)
 }
