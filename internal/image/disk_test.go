@@ -79,13 +79,8 @@ type templates struct {
 var disks templates
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "esxid-image-*")
-	if err != nil {
-		panic(err)
-	}
-	disks.dir, disks.once = dir, map[string]func() string{}
 	code := m.Run()
-	os.RemoveAll(dir)
+	os.RemoveAll(disks.dir)
 	os.Exit(code)
 }
 
@@ -93,6 +88,13 @@ func TestMain(m *testing.M) {
 func newDisk(t testing.TB, size int64, parts []part) string {
 	t.Helper()
 	disks.mu.Lock()
+	if disks.dir == "" {
+		dir, err := os.MkdirTemp("", "esxid-image-*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		disks.dir, disks.once = dir, map[string]func() string{}
+	}
 	key := fmt.Sprint(size, parts)
 	template, ok := disks.once[key]
 	if !ok {
