@@ -105,10 +105,14 @@ func (b Boot) machine(dir, tools string) (tinylinux.Machine, error) {
 				return m, err
 			}
 		}
-		node := "/dev/sd" + string(rune('a'+i))
-		m.Disks = append(m.Disks, tinylinux.Disk{Path: d.Image, Bus: "sata"})
-		m.WaitFor = append(m.WaitFor, node)
-		d.Image = node
+		// By its serial number: disks are probed side by side, and any may be sda.
+		serial := fmt.Sprintf("disk%d", i)
+		m.Disks = append(m.Disks, tinylinux.Disk{Path: d.Image, Bus: "sata", Serial: serial})
+		m.WaitFor = append(m.WaitFor, "/dev/sd"+string(rune('a'+i)))
+		if d.Boot {
+			m.WaitFor = append(m.WaitFor, "/dev/sd?5", "/dev/sd?6")
+		}
+		d.Image = serial
 	}
 	for _, f := range b.Forwards {
 		to, err := netip.ParseAddrPort(f.To)

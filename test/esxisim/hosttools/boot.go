@@ -35,12 +35,34 @@ func boot(args []string, out, console io.Writer) error {
 	if err := json.Unmarshal(text, &job); err != nil {
 		return err
 	}
+	for i := range job.Hardware.Disks {
+		d := &job.Hardware.Disks[i]
+		if d.Image, err = nodeOf(d.Image); err != nil {
+			return err
+		}
+	}
 	b := booting{job: job, console: console}
 	result, err := b.run()
 	if err != nil {
 		return err
 	}
 	return json.NewEncoder(out).Encode(result)
+}
+
+// nodeOf returns the device node of the disk with a serial number, which is in
+// its page 0x80 of vital product data (SPC-4 7.8.15).
+func nodeOf(serial string) (string, error) {
+	pages, err := filepath.Glob("/sys/block/sd*/device/vpd_pg80")
+	if err != nil {
+		return "", err
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err == nil && len(text) > 4 && strings.TrimSpace(string(text[4:])) == serial {
+			return "/dev/" + filepath.Base(filepath.Dir(filepath.Dir(page))), nil
+		}
+	}
+	return "", fmt.Errorf("no disk has the serial number %s", serial)
 }
 
 // booting is a boot on its way.
