@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/daemon"
 )
 
@@ -16,12 +17,8 @@ func newRunCommand() *cobra.Command {
 		Long:  "run watches incoming for installer ISOs and the kickstart directory for changes,\nbuilds an image for each ISO and publishes it. It works in the foreground until it\ngets SIGINT or SIGTERM; what it was doing then, or when it was killed, goes on at\nthe next start.",
 		Args:  exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(configPath)
-			if err != nil {
-				return err
-			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			d, err := daemon.New(cfg, version, log)
+			d, err := daemon.New(func() (*config.Config, error) { return loadConfig(configPath) }, version, log)
 			if err != nil {
 				return err
 			}

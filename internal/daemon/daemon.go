@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,19 +28,18 @@ import (
 	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/iso"
 	"github.com/esxid/esxid/internal/nbd"
-	"github.com/esxid/esxid/internal/publish"
 	"github.com/esxid/esxid/internal/watch"
 )
 
 // Daemon is the service. Make one with New and call Run once.
 type Daemon struct {
-	cfg     *config.Config
+	inUse   atomic.Pointer[settings]
+	load    func() (*config.Config, error)
 	log     *slog.Logger
 	version string
 	store   *build.Store
 	library *library
 	secret  []byte
-	targets []publish.Publisher
 	// runner makes what runs the steps; tests of the queue put their own here.
 	runner func() runner
 
@@ -62,17 +62,19 @@ type runner interface {
 	Publish(context.Context, *build.Build) error
 }
 
-// New prepares the service. log receives one line per event.
-func New(cfg *config.Config, version string, log *slog.Logger) (*Daemon, error) {
-	targets, err := Targets(cfg)
+// New prepares the service. load reads the configuration, now and at every
+// Reload. log receives one line per event.
+func New(load func() (*config.Config, error), version string, log *slog.Logger) (*Daemon, error) {
+	first, err := newSettings(load)
 	if err != nil {
 		return nil, err
 	}
 	d := &Daemon{
-		cfg: cfg, log: log, version: version, targets: targets,
+		load: load, log: log, version: version,
 		buildWake: make(chan struct{}, 1), publishWake: make(chan struct{}, 1),
 		builds: map[string]*build.Build{}, current: map[string]string{}, added: map[string]time.Time{}, running: map[string]context.CancelFunc{},
 	}
+	d.inUse.Store(first)
 	d.runner = d.stepRunner
 	return d, nil
 }
@@ -91,13 +93,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err := d.recover(ctx); err != nil {
 		return err
 	}
+	cfg := d.settings().cfg
 	isos, err := watch.ISOs(ctx, d.incoming(), watch.Options{
-		Settle: d.cfg.Watch.Settle, Rescan: d.cfg.Watch.Rescan, Whole: iso.Whole,
+		Settle: cfg.Watch.Settle, Rescan: cfg.Watch.Rescan, Whole: iso.Whole,
 	})
 	if err != nil {
 		return err
 	}
-	kickstarts, err := watch.Kickstarts(ctx, d.cfg.KickstartDir, watch.Options{Settle: d.cfg.Watch.Settle, Rescan: d.cfg.Watch.Rescan})
+	kickstarts, err := watch.Kickstarts(ctx, cfg.KickstartDir, watch.Options{Settle: cfg.Watch.Settle, Rescan: cfg.Watch.Rescan})
 	if err != nil {
 		return err
 	}
@@ -108,11 +111,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer workers.Wait()
 	defer cancel()
 
-	retry := time.NewTicker(d.cfg.Watch.Rescan)
+	retry := time.NewTicker(cfg.Watch.Rescan)
 	defer retry.Stop()
 	d.reconcile()
-	d.log.Info("watching for installer ISOs", "incoming", d.incoming(), "targets", len(d.targets))
-	if len(d.targets) == 0 {
+	d.log.Info("watching for installer ISOs", "incoming", d.incoming(), "targets", len(d.settings().targets))
+	if len(d.settings().targets) == 0 {
 		d.log.Warn("no target is configured: images stay in " + d.store.Images)
 	}
 	notify("READY=1")
@@ -128,7 +131,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 			d.onISO(ctx, e)
 		case e, ok := <-kickstarts:
 			if !ok {
-				return stopped(ctx, d.cfg.KickstartDir)
+				return stopped(ctx, cfg.KickstartDir)
 			}
 			d.onKickstart(e)
 		case <-retry.C:
@@ -145,23 +148,25 @@ func stopped(ctx context.Context, dir string) error {
 	return fmt.Errorf("the watch on %s ended", dir)
 }
 
-func (d *Daemon) incoming() string { return filepath.Join(d.cfg.StateDir, "incoming") }
-func (d *Daemon) rejected() string { return filepath.Join(d.cfg.StateDir, "rejected") }
+func (d *Daemon) stateDir() string { return d.settings().cfg.StateDir }
+func (d *Daemon) incoming() string { return filepath.Join(d.stateDir(), "incoming") }
+func (d *Daemon) rejected() string { return filepath.Join(d.stateDir(), "rejected") }
 
 // prepare makes the state directories and takes the lock that keeps a second
 // daemon away from them.
 func (d *Daemon) prepare() (unlock func(), err error) {
+	cfg := d.settings().cfg
 	for _, dir := range []struct {
 		path string
 		mode os.FileMode
 	}{
-		{d.cfg.StateDir, 0o755}, {d.incoming(), os.ModeSetgid | 0o775}, {d.rejected(), 0o750}, {d.cfg.RuntimeDir, 0o750}, {d.cfg.KickstartDir, 0o750},
+		{cfg.StateDir, 0o755}, {d.incoming(), os.ModeSetgid | 0o775}, {d.rejected(), 0o750}, {cfg.RuntimeDir, 0o750}, {cfg.KickstartDir, 0o750},
 	} {
 		if err := makeDir(dir.path, dir.mode); err != nil {
 			return nil, fault.New(fault.CannotWrite, "cannot make a directory of the service: %w", err)
 		}
 	}
-	path := filepath.Join(d.cfg.StateDir, ".lock")
+	path := filepath.Join(cfg.StateDir, ".lock")
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o640)
 	if err != nil {
 		return nil, fault.New(fault.CannotWrite, "cannot lock the state directory: %w", err)
@@ -169,12 +174,12 @@ func (d *Daemon) prepare() (unlock func(), err error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fault.New(fault.TryLater, "another esxid works on %s: stop it first (systemctl status esxid)", d.cfg.StateDir)
+			return nil, fault.New(fault.TryLater, "another esxid works on %s: stop it first (systemctl status esxid)", cfg.StateDir)
 		}
 		return nil, fmt.Errorf("cannot lock %s: %w", path, err)
 	}
-	if d.store, err = build.OpenStore(filepath.Join(d.cfg.StateDir, "builds"), filepath.Join(d.cfg.StateDir, "images")); err == nil {
-		d.library, err = openLibrary(filepath.Join(d.cfg.StateDir, "isos"))
+	if d.store, err = build.OpenStore(filepath.Join(cfg.StateDir, "builds"), filepath.Join(cfg.StateDir, "images")); err == nil {
+		d.library, err = openLibrary(filepath.Join(cfg.StateDir, "isos"))
 	}
 	if err == nil {
 		d.secret, err = d.store.Secret()
@@ -204,7 +209,7 @@ func (d *Daemon) recover(ctx context.Context) error {
 	if err := errors.Join(d.store.Clean(), unmove(d.library.dir), unmove(d.rejected())); err != nil {
 		d.log.Warn("cannot remove what an interrupted build left", "error", err)
 	}
-	if err := nbd.Recover(ctx, d.cfg.RuntimeDir); err != nil {
+	if err := nbd.Recover(ctx, d.settings().cfg.RuntimeDir); err != nil {
 		d.log.Warn("cannot detach an nbd device an earlier esxid left", "error", err)
 	}
 	d.mu.Lock()

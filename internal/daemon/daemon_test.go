@@ -102,8 +102,9 @@ func (fakeTarget) Publish(context.Context, publish.Image, func(done, total int64
 // rig is a daemon on a temporary state directory.
 type rig struct {
 	*Daemon
-	t *testing.T
-	f *fakeRunner
+	t   *testing.T
+	f   *fakeRunner
+	cfg *config.Config
 }
 
 func newRig(t *testing.T, dir string) *rig {
@@ -111,7 +112,7 @@ func newRig(t *testing.T, dir string) *rig {
 	cfg := config.Default()
 	cfg.StateDir, cfg.RuntimeDir, cfg.KickstartDir = filepath.Join(dir, "state"), filepath.Join(dir, "run"), filepath.Join(dir, "kickstart.d")
 	cfg.Watch.Settle = 20 * time.Millisecond
-	d, err := New(cfg, "test", slog.New(slog.NewTextHandler(t.Output(), nil)))
+	d, err := New(func() (*config.Config, error) { return cfg, nil }, "test", slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,8 +123,8 @@ func newRig(t *testing.T, dir string) *rig {
 		f.store = d.store
 		return f
 	}
-	d.targets = []publish.Publisher{fakeTarget{}}
-	return &rig{d, t, f}
+	d.inUse.Store(&settings{cfg, []publish.Publisher{fakeTarget{}}})
+	return &rig{d, t, f, cfg}
 }
 
 // run starts the daemon and returns a function that stops it.

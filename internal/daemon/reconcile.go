@@ -87,14 +87,15 @@ func (d *Daemon) again() {
 // want makes sure the build of an ISO exists and returns its id.
 func (d *Daemon) want(e entry) (string, error) {
 	// A directory that was moved away for a moment is not one without overrides.
-	if _, err := os.Stat(d.cfg.KickstartDir); err != nil {
+	cfg := d.settings().cfg
+	if _, err := os.Stat(cfg.KickstartDir); err != nil {
 		return "", fmt.Errorf("cannot read the kickstart overrides: %w", err)
 	}
-	src, err := kickstart.Select(d.cfg.KickstartDir, kickstart.Version{Number: e.Version, Build: e.Build})
+	src, err := kickstart.Select(cfg.KickstartDir, kickstart.Version{Number: e.Version, Build: e.Build})
 	if err != nil {
 		return "", err
 	}
-	plan, err := build.NewPlan(d.cfg, e.Info, src, d.secret)
+	plan, err := build.NewPlan(cfg, e.Info, src, d.secret)
 	if err != nil {
 		return "", err
 	}
@@ -147,7 +148,7 @@ func (d *Daemon) unpublished() {
 }
 
 func (d *Daemon) everywhere(b *build.Build) bool {
-	for _, t := range d.targets {
+	for _, t := range d.settings().targets {
 		has := b.Published[t.Name()]
 		if b.Image == nil || has.SHA256 != b.Image.SHA256 || has.Address != t.Address() {
 			return false

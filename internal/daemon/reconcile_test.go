@@ -196,7 +196,8 @@ func TestAnotherAddressIsPublishedTo(t *testing.T) {
 	r.until("done", func(b map[string]*build.Build) bool { return states(b)[build.Done] == 1 })
 	stop()
 	moved := newRig(t, dir)
-	moved.targets, moved.f.address = []publish.Publisher{fakeTarget{"there"}}, "there"
+	moved.inUse.Store(&settings{moved.cfg, []publish.Publisher{fakeTarget{"there"}}})
+	moved.f.address = "there"
 	moved.run()
 	moved.until("published there", func(map[string]*build.Build) bool {
 		moved.f.mu.Lock()

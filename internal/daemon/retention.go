@@ -27,9 +27,9 @@ func (d *Daemon) prune() {
 	failed := 0
 	for _, b := range old {
 		switch {
-		case b.State == build.Failed && failed < d.cfg.Retention.FailedBuilds:
+		case b.State == build.Failed && failed < d.settings().cfg.Retention.FailedBuilds:
 			failed++
-		case hasImage(b) && images[b.Plan.Name] < d.cfg.Retention.ImagesPerName:
+		case hasImage(b) && images[b.Plan.Name] < d.settings().cfg.Retention.ImagesPerName:
 			images[b.Plan.Name]++
 		default:
 			d.remove(b)
@@ -44,7 +44,7 @@ func (d *Daemon) prune() {
 	outdated := d.outdated()
 	for _, b := range slices.Backward(outdated) { // newest first, behind the owner
 		switch {
-		case newer[b.Plan.Name] >= d.cfg.Retention.ImagesPerName:
+		case newer[b.Plan.Name] >= d.settings().cfg.Retention.ImagesPerName:
 			d.retire(b)
 		case hasImage(b):
 			newer[b.Plan.Name]++
@@ -92,7 +92,7 @@ func (d *Daemon) remove(b *build.Build) {
 // shrink removes old builds, oldest first, and then outdated ISOs until the size
 // limit holds.
 func (d *Daemon) shrink(old, outdated []*build.Build) {
-	limit := int64(d.cfg.Retention.MaxGiB) << 30
+	limit := int64(d.settings().cfg.Retention.MaxGiB) << 30
 	over := func() bool {
 		used, err := diskUsage(d.library.dir, d.store.Builds, d.store.Images)
 		if err != nil {

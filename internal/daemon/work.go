@@ -132,7 +132,8 @@ func (d *Daemon) conclude(b *build.Build, err error, stopped bool) {
 }
 
 func (d *Daemon) stepRunner() runner {
-	return &build.Runner{Config: d.cfg, Store: d.store, Version: d.version, ResolveAccel: d.resolveAccel, Targets: d.targets, Report: d.report}
+	s := d.settings()
+	return &build.Runner{Config: s.cfg, Store: d.store, Version: d.version, ResolveAccel: d.resolveAccel, Targets: s.targets, Report: d.report}
 }
 
 // disown forgets that other builds of the same name are published: the targets
@@ -187,7 +188,7 @@ func (d *Daemon) resolveAccel(ctx context.Context) (string, error) {
 	if d.accel != "" {
 		return d.accel, nil
 	}
-	accel, why, err := vm.Resolve(ctx, d.cfg.VM.Accel)
+	accel, why, err := vm.Resolve(ctx, d.settings().cfg.VM.Accel)
 	if err != nil {
 		return "", err
 	}
