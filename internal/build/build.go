@@ -28,7 +28,7 @@ const (
 
 // next lists the states a build may go to from each state.
 var next = map[State][]State{
-	Queued:   {Building},
+	Queued:   {Building, Failed},
 	Building: {Built, Queued, Failed},
 	Built:    {Done, Queued, Failed},
 	Done:     {Built, Queued},
@@ -100,7 +100,13 @@ type ErrorRecord struct {
 	Message string      `json:"message"`
 	Class   fault.Class `json:"class"`
 	Time    time.Time   `json:"time"`
+	// Cancelled says that somebody ended the build, who is named in Message. It
+	// stays as it is until somebody asks for it again.
+	Cancelled bool `json:"cancelled,omitempty"`
 }
+
+// Cancelled says whether somebody ended the build.
+func (b *Build) Cancelled() bool { return b.State == Failed && b.Error != nil && b.Error.Cancelled }
 
 // ID names the build and its directory.
 func (b *Build) ID() string { return b.Plan.ID }
@@ -137,6 +143,9 @@ func (b *Build) forget(step string) {
 // Discard forgets the image and what was done with it: the next Make packs the
 // disk again.
 func (b *Build) Discard() { b.forget(StepPack) }
+
+// Restart forgets all that was done: the next Make installs anew.
+func (b *Build) Restart() { b.forget(StepKickstart) }
 
 // Event reports progress of a build to whoever shows it.
 type Event struct {

@@ -122,8 +122,9 @@ func (s *Store) Update(b *Build, p Plan, isoFile string, now time.Time) error {
 		}
 	}
 	b.Plan = p
-	// A failed build gets another chance when what it is made of has changed.
-	if !b.done(StepVerify) && (b.State == Built || b.State == Done || b.State == Failed) {
+	// A failed build gets another chance when what it is made of has changed, but
+	// not one that somebody has cancelled.
+	if !b.done(StepVerify) && !b.Cancelled() && (b.State == Built || b.State == Done || b.State == Failed) {
 		if err := b.To(Queued, now); err != nil {
 			return err
 		}
