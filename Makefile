@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-VERSION ?= 0.1.0
+# The package's changelog says which version this is.
+VERSION ?= $(shell awk -F '[()]' 'NR == 1 { print $$2 }' packaging/debian/changelog)
 GO ?= go
 # The ISO of make demo; empty means the simulated one.
 ISO ?=
@@ -12,7 +13,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: help build demo test bench lint fuzz deps clean
+.PHONY: help build deb dist demo test bench lint fuzz deps clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +21,13 @@ help: ## show this list
 build: ## build bin/esxid and bin/rig
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/esxid ./cmd/esxid
 	$(GO) build -trimpath -o bin/rig ./test/rig
+
+deb: ## the Debian package, dist/esxid_VERSION_amd64.deb, from the working tree
+	@./scripts/deps-deb
+	@GO=$(GO) ./scripts/dist deb $(VERSION)
+
+dist: ## the source tarball, dist/esxid-VERSION.tar.gz, which builds without a network
+	@GO=$(GO) ./scripts/dist source $(VERSION)
 
 demo: deps build ## the main job: an ISO goes in, a deployable image is in MAAS (ISO=FILE for a real one)
 	@./test/demo.sh $(if $(ISO),"$(ISO)")
@@ -42,4 +50,4 @@ deps: ## install the Debian packages that building and testing need
 	@./scripts/deps
 
 clean: ## remove what building made
-	rm -rf bin
+	rm -rf bin dist
