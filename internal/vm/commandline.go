@@ -16,7 +16,8 @@ const (
 )
 
 // CommandLine returns the arguments QEMU is started with, without the program's
-// name. Spec must be one that Install accepts, with absolute paths.
+// name. Spec must be one that Install accepts, with absolute paths. QEMU runs in
+// Spec.Dir.
 func CommandLine(s Spec) []string {
 	h := s.Hardware
 	args := []string{
@@ -36,6 +37,8 @@ func CommandLine(s Spec) []string {
 		"-boot", "strict=on",
 		"-display", "none", "-vga", "std",
 		"-chardev", fmt.Sprintf("socket,id=qmp,fd=%d", qmpFD), "-mon", "chardev=qmp,mode=control",
+		// For Screenshot, which another process may call.
+		"-qmp", "unix:" + monitorName + ",server=on,wait=off",
 		"-chardev", fmt.Sprintf("socket,id=serial,fd=%d", serialFD), "-serial", "chardev:serial",
 		// The installer insists on a NIC but needs no network. No option ROM: it
 		// is only there to boot from the network.

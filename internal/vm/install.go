@@ -73,7 +73,7 @@ func install(ctx context.Context, s Spec, started func(*command.Process)) (err e
 			os.Remove(s.Disk)
 		}
 	}()
-	defer removeAll(s.overlayPath(), s.kickstartOverlayPath(), filepath.Join(s.Dir, overlayData))
+	defer removeAll(s.overlayPath(), s.kickstartOverlayPath(), filepath.Join(s.Dir, overlayData), s.monitorPath())
 	if err := prepareDrives(ctx, s); err != nil {
 		return fmt.Errorf("cannot install ESXi: %w", err)
 	}
@@ -92,7 +92,7 @@ func install(ctx context.Context, s Spec, started func(*command.Process)) (err e
 // prepareDrives makes the files behind the drives, and removes what an earlier
 // attempt left.
 func prepareDrives(ctx context.Context, s Spec) error {
-	removeAll(s.screenPath())
+	removeAll(s.screenPath(), s.monitorPath())
 	if err := createDisk(s.Disk, s.Hardware.DiskSize); err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ type ending struct {
 func (r *run) run(ctx context.Context, started func(*command.Process)) error {
 	r.report()
 	var err error
-	r.vm, err = startMachine(ctx, r.spec.QEMU, CommandLine(r.spec), r.serial)
+	r.vm, err = startMachine(ctx, r.spec.Dir, r.spec.QEMU, CommandLine(r.spec), r.serial)
 	var refused *command.Error
 	switch {
 	case err == nil:

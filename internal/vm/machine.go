@@ -27,9 +27,9 @@ type machine struct {
 	read    chan struct{} // closed when QEMU is gone and its serial port was read to the end
 }
 
-// startMachine starts QEMU with the guest still stopped, and copies what comes
-// from its serial port to output. QEMU is ended when ctx is.
-func startMachine(ctx context.Context, program string, args []string, output io.Writer) (_ *machine, err error) {
+// startMachine starts QEMU in dir with the guest still stopped, and copies what
+// comes from its serial port to output. QEMU is ended when ctx is.
+func startMachine(ctx context.Context, dir, program string, args []string, output io.Writer) (_ *machine, err error) {
 	monitor, monitorQEMU, err := socketPair("QMP")
 	if err != nil {
 		return nil, err
@@ -43,6 +43,7 @@ func startMachine(ctx context.Context, program string, args []string, output io.
 	process, err := command.Start(ctx, command.Cmd{
 		Name:       program,
 		Args:       args,
+		Dir:        dir,
 		ExtraFiles: []*os.File{monitorQEMU, serialQEMU}, // qmpFD, serialFD
 	})
 	// Only QEMU may hold its ends, so that they close with it.

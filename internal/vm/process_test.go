@@ -247,7 +247,7 @@ func TestMachinesAreApart(t *testing.T) {
 	t.Parallel()
 	var machines [2]*machine
 	for i := range machines {
-		m, err := startMachine(t.Context(), played(t, "late marker"), nil, io.Discard)
+		m, err := startMachine(t.Context(), t.TempDir(), played(t, "late marker"), nil, io.Discard)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,6 +17,7 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -176,6 +177,12 @@ func (s Spec) prepared() (Spec, error) {
 	if s.QEMU == "" {
 		s.QEMU = defaultQEMU
 	}
+	if strings.Contains(s.QEMU, "/") { // it is started in another directory
+		var err error
+		if s.QEMU, err = filepath.Abs(s.QEMU); err != nil {
+			return s, err
+		}
+	}
 	if s.Limits.Idle <= 0 {
 		s.Limits.Idle = defaultIdle
 	}
@@ -193,5 +200,6 @@ func (s Spec) prepared() (Spec, error) {
 
 func (s Spec) consolePath() string          { return filepath.Join(s.Dir, "console.log") }
 func (s Spec) screenPath() string           { return filepath.Join(s.Dir, "screen.png") }
+func (s Spec) monitorPath() string          { return filepath.Join(s.Dir, monitorName) }
 func (s Spec) overlayPath() string          { return filepath.Join(s.Dir, "overlay.qcow2") }
 func (s Spec) kickstartOverlayPath() string { return filepath.Join(s.Dir, "kickstart.qcow2") }
