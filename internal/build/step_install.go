@@ -15,6 +15,9 @@ import (
 	"github.com/esxid/esxid/internal/vm"
 )
 
+// installDir is where an installation works, in its build's directory.
+const installDir = ".install"
+
 // install runs the installer in a virtual machine onto a new disk. All it makes
 // is in a directory of its own until the installer has reported success.
 func (s *step) install(ctx context.Context) (string, error) {
@@ -22,7 +25,7 @@ func (s *step) install(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	work := filepath.Join(s.dir, ".install")
+	work := filepath.Join(s.dir, installDir)
 	if err := os.RemoveAll(work); err != nil {
 		return "", fmt.Errorf("cannot clear the last try: %w", err)
 	}
