@@ -26,6 +26,7 @@ func TestFiles(t *testing.T) {
 		"curtin/curtin-hooks",
 		"curtin/esxid.json",
 		"curtin/firstboot/agent.py",
+		"curtin/firstboot/disks.py",
 		"curtin/firstboot/firewall.py",
 		"curtin/firstboot/host.py",
 		"curtin/firstboot/identity.py",
@@ -84,6 +85,13 @@ func TestHook(t *testing.T) {
 func TestAgent(t *testing.T) {
 	t.Parallel()
 	if out, err := python(t, "-m", "unittest", "test_agent"); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+func TestStorage(t *testing.T) {
+	t.Parallel()
+	if out, err := python(t, "-m", "unittest", "test_storage"); err != nil {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }

@@ -25,7 +25,6 @@ import identity   # noqa: E402
 import maas       # noqa: E402
 import netconfig  # noqa: E402
 import network    # noqa: E402
-import storage    # noqa: E402
 
 # Logs its arguments; prints the file that is named like them; fails if told so.
 ESXCLI = """#!/bin/sh
@@ -37,7 +36,11 @@ if [ -f "$FAKE/answers/$name" ]; then cat "$FAKE/answers/$name"; fi
 # partedUtil shows the boot disk; what it and vmkfstools are told to change is logged.
 PARTED = """#!/bin/sh
 if [ "$1" = getptbl ]; then
-	printf 'gpt\\n29185 255 63 468862128\\n7 16986112 67108830 4EB2EA3978554790A79EFAE495E21F8D vmfsl 0\\n'
+	echo gpt && echo 29185 255 63 468862128
+	echo 1 64 204863 C12A7328F81F11D2BA4B00A0C93EC93B systemPartition 128
+	echo 5 208896 8595455 EBD0A0A2B9E5443387C068B6B72699C7 linuxNative 0
+	echo 6 8597504 16984063 EBD0A0A2B9E5443387C068B6B72699C7 linuxNative 0
+	echo 7 16986112 67108830 4EB2EA3978554790A79EFAE495E21F8D vmfsl 0
 else echo "${0##*/} $*" >>"$FAKE/esxcli.log"; fi
 """
 DEVICES = "naa.55cd2e4000000001\n   Size: 228936\n   Is Boot Device: true\n"
@@ -229,36 +232,6 @@ class NetworkTest(EsxiTest):
         self.assertIn(take, self.plan(load_config("a-dhcp-single-nic")["network"]))
         self.write("answers/network_vswitch_standard_list", switches.replace(", vmnic1", ""))
         self.assertNotIn(take, self.plan(load_config("a-dhcp-single-nic")["network"]))
-
-
-class DiskTest(unittest.TestCase):
-    """Names of ESXi against what Linux tells of the same disk."""
-
-    def setUp(self):
-        self.state = unittest.mock.Mock(devices={}, serials={})
-
-    def test_fits(self):
-        wd = "t10.NVMe____WDS500G1X0E2D00AFY0____________________8C1AC0478B441B00"
-        for disk, name, want in (
-                ({"wwid": "naa.5002538b1234a5b0"}, "naa.5002538b1234a5b0", True),
-                ({"wwid": "naa.5002538b1234a5b1"}, "naa.5002538b1234a5b0", False),
-                ({"udev": {"ID_WWN_WITH_EXTENSION": "0x600508b1001c"}}, "naa.600508b1001c", True),
-                ({"eui": "001b448b47c01a8c"}, wd, True), ({"eui": "8c1ac0478b441b00"}, wd, False),
-                ({"nguid": "36344730526003120025384500000001"}, "eui.36344730526003120025384500000001", True),
-                ({"serial": "ZC100001"}, "t10.ATA_____ST4000NM0035" + "_" * 40 + "ZC100001", True),
-                ({"serial": "C100001"}, "t10.ATA_____ST4000NM0035" + "_" * 40 + "ZC100001", False),
-                ({"serial": "S45-1"}, "t10.ATA_____Samsung_SSD_870_evo" + "_" * 20 + "S452D1" + "_" * 15, True),
-                ({"serial": ""}, "t10.ATA_____x", False), ({}, "naa.", False), ({"wwid": ""}, "mpx.vmhba1:C0:T0:L0", False)):
-            with self.subTest(disk, name=name):
-                self.assertEqual(storage.fits(disk, name, self.state), want)
-
-    def test_ambiguous(self):
-        disks = [{"name": "sda", "wwid": "naa.1"}, {"name": "sdb", "wwid": "naa.1"}]
-        for devices, reason in ((["naa.1"], "sda, sdb and naa.1 fit each other"), (["naa.2"], "none of ESXi's fits")):
-            self.state.devices = devices
-            with self.subTest(devices), self.assertRaises(host.AgentError) as caught:
-                storage.find_device(disks[0], disks, self.state)
-            self.assertIn(reason, str(caught.exception))
 
 
 class Clock:

@@ -1,129 +1,63 @@
 """Datastores: the plan for the partitions and volumes that MAAS's storage section asks for.
 
-Linux and ESXi call disks by different names. The hook has recorded what Linux
-knows of each; here a disk is only found if exactly one of ESXi's fits it
-exactly, and is refused otherwise, because the disks of datastores are wiped.
+The whole plan is made before anything is changed: each disk of the layout is
+found, or the deployment fails. A plan for a host on which a part is done
+already, by a run that was cut short, holds only the rest.
 """
 
 import re
 
-from host import AgentError, Step, parse_blocks, parse_fields, parse_table
+from disks import DEVICES, SECTOR, State, candidates, find_boot, find_device  # noqa: F401: State is for agent.py
+from host import AgentError, Step
 
 VMFS = "AA31E02A400F11DB9590000C2911D1B8"  # partition type
 ALIGN = 2048                               # sectors
-SECTOR = 512
+RESERVE = 34                               # sectors at the end of a disk, for the backup GPT
 SMALLEST = 1300 << 20                      # bytes; VMFS-6 needs as much
 SLACK = 64 << 20                           # bytes; MAAS's rounding and reserves are less
+GROWTH = 1 << 30                           # bytes; what VMFS keeps for itself is less
 RESERVED_6, RESERVED_7 = (1, 2, 4, 5, 6, 7, 8, 9), (1, 2, 4, 5, 6, 7)
-DEVICES = "/vmfs/devices/disks/"
+MAX_NUMBER = 128                           # of a partition in a GPT
+LINUX = ("lvm_volgroup", "lvm_partition", "raid", "bcache", "dm_crypt", "zpool", "zfs")
 
-
-class State:
-    def __init__(self, host, version):
-        self.host, self.version = host, version
-        self.devices = parse_blocks(host.esxcli("storage", "core", "device", "list"))
-        self.extents = parse_table(host.esxcli("storage", "vmfs", "extent", "list"))
-        self.serials = {}
-        if any(name.startswith(("t10.NVMe", "eui.")) for name in self.devices):
-            self.serials = nvme_serials(host)
-        boot = [name for name, d in self.devices.items() if d.get("Is Boot Device") == "true"]
-        if len(boot) != 1:
-            raise AgentError("{} disks are this host's boot disk for ESXi".format(len(boot) or "no"))
-        self.boot = boot[0]
-
-    def table(self, device):
-        """(label, sectors, {number: (first, last, type)}, whether the backup is out of place)"""
-        text = self.host.run("partedUtil", "getptbl", DEVICES + device)
-        lines = [line for line in text.splitlines() if line and not line.startswith("Error")]
-        if len(lines) < 2 or len(lines[1].split()) != 4:
-            raise AgentError("cannot read the partition table of {}: {}".format(device, " ".join(text.split())))
-        rows = [line.split() for line in lines[2:]]
-        partitions = dict((int(r[0]), (int(r[1]), int(r[2]), r[3].upper())) for r in rows)
-        return lines[0].strip(), int(lines[1].split()[3]), partitions, "Error" in text
-
-    def volumes(self):
-        """{volume: [(device, partition)]}, the head first."""
-        found = {}
-        for row in sorted(self.extents, key=lambda r: int(r["Extent Number"])):
-            found.setdefault(row["Volume Name"], []).append((row["Device Name"], int(row["Partition"])))
-        return found
-
-
-def nvme_serials(host):
-    """{device: serial number}; the numbers in names of controllers mean nothing."""
-    adapters = {}
-    for path in parse_blocks(host.esxcli("storage", "core", "path", "list")).values():
-        if path.get("Transport") == "pcie" or path.get("Device", "").startswith(("t10.NVMe", "eui.")):
-            adapters[path.get("Device")] = path.get("Adapter")
-    return dict((device, parse_fields(host.esxcli("nvme", "device", "get", "-A", adapter)).get("Serial Number", ""))
-                for device, adapter in adapters.items())
-
-
-# Which disk is which.
-
-def find_device(disk, disks, state):
-    """The one device that a disk of Linux is; disks are all of the hook's records."""
-    found = [name for name in state.devices if fits(disk, name, state)]
-    rivals = [d["name"] for d in disks if found and fits(d, found[0], state)]
-    if len(found) != 1 or len(rivals) != 1:
-        raise AgentError("cannot tell which disk of this host is {} (serial {!r}): {}; nothing was changed".format(
-            disk["name"], disk.get("serial"), "none of ESXi's fits" if not found else "{} and {} fit each other".format(
-                ", ".join(rivals), ", ".join(found))))
-    return found[0]
-
-
-def fits(disk, name, state):
-    """Whether an identity that Linux found in the disk is the device's."""
-    wwid = str(disk.get("wwid") or "").lower()
-    eui, nguid, serial = (str(disk.get(key) or "") for key in ("eui", "nguid", "serial"))
-    if name.startswith("naa."):
-        udev = disk.get("udev") or {}
-        wwn = str(udev.get("ID_WWN_WITH_EXTENSION") or "").lower()[2:]
-        return len(name) > 4 and name.lower() in (wwid, "naa." + wwn)
-    if name.startswith("eui."):
-        return name[4:].lower() in [value.lower() for value in (eui, nguid) if value]
-    if name.startswith("t10.NVMe"):
-        if eui and name.lower().endswith("_" + reverse(eui)):
-            return True
-        return bool(serial) and (state.serials.get(name, "").strip() == serial.strip())
-    if name.startswith("t10.ATA_____") and serial:
-        return name.endswith(tuple(escape(padded) for padded in (serial.strip().ljust(20), serial.strip().rjust(20))))
-    return False
-
-
-def reverse(digits):
-    """An EUI-64 as ESXi has it in names: its bytes in the other order."""
-    return "".join(reversed(re.findall("..", digits.lower())))
-
-
-def escape(text):
-    """A text as in t10 names: blanks are _, other signs two hexadecimal digits."""
-    return "".join("_" if c in " _" else c if re.match("[0-9A-Za-z]", c) else "{:02X}".format(ord(c)) for c in text)
-
-
-# The plan.
 
 def plan(section, disks, boot_disk, state, notes):
-    entries = dict((e.get("id"), e) for e in section.get("config") or [] if isinstance(e, dict))
+    entries = read_entries(section)
+    state.boot = find_boot(disks, boot_disk, state)
+    note_linux(entries, notes)
     stores = [e for e in entries.values() if e.get("type") == "vmfs6"]
     check_names([s.get("name") for s in stores])
-    boot = [d for d in disks if d["name"] == boot_disk]
-    if boot and any(fits(boot[0], name, state) for name in state.devices if name != state.boot):
-        raise AgentError("ESXi runs from {}, but the image was written to {}".format(state.boot, boot_disk))
     if not stores:
         return plan_default(state, notes)
     layout = Layout(entries, disks, boot_disk, state)
-    volumes = state.volumes()
-    wishes = []
-    for store in sorted(stores, key=lambda s: s["name"]):
-        extents = layout.extents(store)
-        there = volumes.get(store["name"])
-        if there and there != extents:
-            raise AgentError("datastore {} is there already, on {}".format(store["name"], there))
-        if not there:
-            wishes.append((store["name"], extents))
-    return layout.plan([e for _, extents in wishes for e in extents]) + [
-        step for name, extents in wishes for step in make_volume(name, extents)]
+    wanted = [(s["name"], layout.extents(s)) for s in sorted(stores, key=lambda s: s["name"])]
+    steps = layout.plan_disks(dict(wanted))
+    for name, extents in wanted:
+        steps += plan_volume(name, extents, state.volumes().get(name, []))
+    return steps
+
+
+def read_entries(section):
+    """{id: entry}"""
+    entries = section.get("config") or []
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise AgentError("the storage configuration is not a list of entries")
+    for entry in entries:
+        devices = entry.get("devices") or []
+        texts = [entry.get(key, "") for key in ("id", "type", "device")] + (devices if isinstance(devices, list) else [devices])
+        if not all(isinstance(text, str) for text in texts):
+            raise AgentError("the storage entry {!r} is not of the form of MAAS's".format(entry.get("id")))
+    by_id = dict((e.get("id"), e) for e in entries)
+    if len(by_id) != len(entries):
+        raise AgentError("there are storage entries with the same id")
+    return by_id
+
+
+def note_linux(entries, notes):
+    found = sorted(str(e.get("id")) for e in entries.values() if e.get("type") in LINUX or (
+        e.get("type") == "format" and e.get("fstype") != "vmfs6"))
+    if found:
+        notes.append("not made, because ESXi has only datastores: " + ", ".join(found))
 
 
 def check_names(names):
@@ -137,15 +71,16 @@ class Layout:
 
     def __init__(self, entries, disks, boot_disk, state):
         self.entries, self.disks, self.boot_disk, self.state = entries, disks, boot_disk, state
-        self.sizes = {}    # {(device, number): bytes}
+        self.sizes = {}     # {(device, number): bytes}
+        self.wiped = set()  # devices of which MAAS says that nothing on them is kept
 
     def extents(self, store):
         """(device, number) of a datastore's partitions, one on the boot disk first: MAAS sorts them by name."""
         found = []
         for partition in store.get("devices") or []:
             entry = self.entries.get(partition, {})
-            if entry.get("type") != "partition" or not isinstance(entry.get("number"), int):
-                raise AgentError("datastore {}: {} is no partition".format(store["name"], partition))
+            if entry.get("type") != "partition" or entry.get("number") not in range(1, MAX_NUMBER + 1):
+                raise AgentError("datastore {}: {} is no partition with a number".format(store["name"], partition))
             key = self.device(entry.get("device")), entry["number"]
             if key in self.sizes:
                 raise AgentError("datastore {}: {} belongs to another one too".format(store["name"], partition))
@@ -164,63 +99,94 @@ class Layout:
         device = find_device(found[0], self.disks, self.state)
         if device == self.state.boot:
             raise AgentError("disk {} is ESXi's boot disk, which MAAS takes for another one".format(maas_id))
+        if self.entries.get(maas_id, {}).get("wipe"):
+            self.wiped.add(device)
         return device
 
     def is_rest(self, device):
         """Whether MAAS has given all of a disk away, so that the last partition goes to its end."""
         ids = [d.get("maas_id") for d in self.disks if (
-            d["name"] == self.boot_disk if device == self.state.boot else fits(d, device, self.state))]
+            d["name"] == self.boot_disk if device == self.state.boot else device in candidates(d, self.state))]
         sizes = [read_size(e) for e in self.entries.values() if e.get("type") == "partition" and e.get("device") in ids]
-        return sum(sizes) + SLACK >= self.state.table(device)[1] * SECTOR
+        return 0 <= self.state.table(device)[1] * SECTOR - sum(sizes) <= SLACK
 
-    def plan(self, wanted):
+    def plan_disks(self, stores):
         steps = []
-        for device in sorted(set(device for device, _ in wanted), key=lambda d: d != self.state.boot):
-            steps += self.plan_disk(device, sorted(n for d, n in wanted if d == device))
+        for device in sorted(set(device for device, _ in self.sizes), key=lambda d: (d != self.state.boot, d)):
+            numbers = sorted(number for d, number in self.sizes if d == device)
+            steps += self.plan_boot(numbers) if device == self.state.boot else self.plan_disk(device, numbers, stores)
         return steps
 
-    def plan_disk(self, device, numbers):
-        label, sectors, there, misplaced = self.state.table(device)
-        end, steps = sectors - 34, []
-        if device == self.state.boot:
-            steps += check_boot(device, numbers, there, self.state.version)
-            steps += [Step(["partedUtil", "fix", DEVICES + device])] if misplaced else []
-            start = max(last for _, last, _ in there.values()) + 1
-        else:
-            in_use = [name for name, extents in self.state.volumes().items() if device in [d for d, _ in extents]]
-            if in_use:
-                raise AgentError("disk {} holds the volume {}, which is not wiped".format(device, ", ".join(in_use)))
-            steps.append(Step(["partedUtil", "mklabel", DEVICES + device, "gpt"]))
-            start = 34
+    def places(self, device, numbers, start, end):
+        """{number: (first, last, type)}: the partitions one behind the other."""
+        places = {}
         for number in numbers:
-            start = -(-start // ALIGN) * ALIGN
+            start = align(start)
             last = start + self.sizes[device, number] // SECTOR - 1
             if number == numbers[-1] and self.is_rest(device):
                 last = end
-            steps.append(add_partition(device, number, start, last, end))
+            check_size(device, number, start, last, end)
+            places[number] = (start, last, VMFS)
             start = last + 1
-        return steps
+        return places
+
+    def plan_boot(self, numbers):
+        """Behind ESXi's own partitions, none of which is touched."""
+        device, version = self.state.boot, self.state.version
+        _, sectors, there, misplaced = self.state.table(device)
+        used = max(last for number, (_, last, _) in there.items() if number not in numbers)
+        reserved = RESERVED_6 if version < (7,) else RESERVED_7
+        for number in numbers:
+            if number in reserved:
+                raise AgentError("partition {} of the boot disk {} is ESXi {}'s own: choose MAAS's layout for this version "
+                                 "(VMFS6 up to 6.7, VMFS7 from 7.0)".format(number, device, ".".join(map(str, version))))
+        places = self.places(device, numbers, used + 1, sectors - RESERVE)
+        for number in numbers:
+            if there.get(number, places[number]) != places[number]:
+                raise AgentError("partition {} of the boot disk {} is there already, from sector {} to {}, not {} to {}: the "
+                                 "image has a datastore in it".format(number, device, *there[number][:2] + places[number][:2]))
+        return fix(device, misplaced) + [
+            add_partition(device, n, places[n]) for n in numbers if n not in there]
+
+    def plan_disk(self, device, numbers, stores):
+        """All of the disk is MAAS's. What a run that was cut short has left there is used."""
+        label, sectors, there, _ = self.state.table(device)
+        volumes = [name for name, extents in self.state.volumes().items() if device in [d for d, _ in extents]]
+        places = self.places(device, numbers, RESERVE, sectors - RESERVE)
+        if label == "gpt" and all(places.get(n) == place for n, place in there.items()) and all(v in stores for v in volumes):
+            return [add_partition(device, n, places[n]) for n in numbers if n not in there]
+        if volumes:
+            raise AgentError("disk {} holds the volume {}, which is not wiped".format(device, ", ".join(volumes)))
+        if there and device not in self.wiped:
+            raise AgentError("disk {} has partitions, and MAAS does not say that they may be wiped".format(device))
+        return [Step(["partedUtil", "mklabel", DEVICES + device, "gpt"])] + [
+            add_partition(device, n, places[n]) for n in numbers]
 
 
-def check_boot(device, numbers, there, version):
-    reserved = RESERVED_6 if version < (7,) else RESERVED_7
-    for number in numbers:
-        if number in reserved or number in there:
-            raise AgentError("partition {} of the boot disk {} is ESXi {}'s own or in use: choose MAAS's layout for this "
-                             "version (VMFS6 up to 6.7, VMFS7 from 7.0)".format(number, device, ".".join(map(str, version))))
-    return []
+def align(sector):
+    return -(-sector // ALIGN) * ALIGN
 
 
-def add_partition(device, number, first, last, end):
+def check_size(device, number, first, last, end):
     if last > end or (last - first + 1) * SECTOR < SMALLEST:
         raise AgentError("partition {} does not fit on {}: sectors {} to {} of {}".format(number, device, first, last, end))
-    return Step(["partedUtil", "add", DEVICES + device, "gpt", "{} {} {} {} 0".format(number, first, last, VMFS)])
 
 
-def make_volume(name, extents):
+def fix(device, misplaced):
+    return [Step(["partedUtil", "fix", DEVICES + device])] if misplaced else []
+
+
+def add_partition(device, number, place):
+    return Step(["partedUtil", "add", DEVICES + device, "gpt", "{} {} {} {} 0".format(number, *place)])
+
+
+def plan_volume(name, extents, there):
+    """there: the extents it has already."""
+    if there != extents[:len(there)]:
+        raise AgentError("datastore {} is there already, on {}".format(name, ", ".join("{}:{}".format(*e) for e in there)))
     nodes = ["{}{}:{}".format(DEVICES, device, number) for device, number in extents]
-    return [Step(["vmkfstools", "-C", "vmfs6", "-S", name, nodes[0]])] + [
-        Step(["vmkfstools", "-Z", node, nodes[0]], answer=b"0\n") for node in nodes[1:]]
+    steps = [Step(["vmkfstools", "-Z", node, nodes[0]], answer=b"0\n") for node in nodes[max(1, len(there)):]]
+    return steps if there else [Step(["vmkfstools", "-C", "vmfs6", "-S", name, nodes[0]])] + steps
 
 
 def read_size(entry):
@@ -232,20 +198,34 @@ def read_size(entry):
 
 def plan_default(state, notes, name="datastore1"):
     """MAAS has no wish: all that is free on the boot disk is for datastore1."""
-    device, there = state.boot, state.volumes().get(name)
-    label, sectors, partitions, misplaced = state.table(device)
-    end, used = sectors - 34, max(last for _, last, _ in partitions.values())
-    fix = [Step(["partedUtil", "fix", DEVICES + device])] if misplaced else []
-    if there:
-        number = there[0][1]
-        first, last = partitions.get(number, (0, 0, ""))[:2]
-        if len(there) != 1 or there[0][0] != device or last != used or end - last < ALIGN:
-            return []  # made by an earlier run, or not ours
-        node = "{}{}:{}".format(DEVICES, device, number)
-        return fix + [Step(["partedUtil", "resize", DEVICES + device, str(number), str(first), str(end)]),
-                      Step(["vmkfstools", "--growfs", node, node])]
-    first, number = -(-(used + 1) // ALIGN) * ALIGN, 3 if state.version < (7,) else 8
-    if (end - first + 1) * SECTOR < SMALLEST or number in partitions:
+    device = state.boot
+    _, sectors, partitions, misplaced = state.table(device)
+    end = sectors - RESERVE
+    if name in state.volumes():
+        return fix(device, misplaced) + plan_growth(name, partitions, end, state, notes)
+    number = 3 if state.version < (7,) else 8
+    first = align(1 + max(last for n, (_, last, _) in partitions.items() if n != number))
+    place = (first, end, VMFS)
+    if partitions.get(number, place) != place or any((device, number) in v for v in state.volumes().values()):
+        raise AgentError("partition {} of the boot disk {} is there already: the image has a datastore in it".format(number, device))
+    if (end - first + 1) * SECTOR < SMALLEST:
         notes.append("{} is not made: {} has {} free bytes".format(name, device, max(0, end - first + 1) * SECTOR))
         return []
-    return fix + [add_partition(device, number, first, end, end)] + make_volume(name, [(device, number)])
+    added = [] if number in partitions else [add_partition(device, number, place)]
+    return fix(device, misplaced) + added + plan_volume(name, [(device, number)], [])
+
+
+def plan_growth(name, partitions, end, state, notes):
+    """Extends a datastore to the end of the boot disk, if it is the last on it."""
+    extents = state.volumes()[name]
+    device, number = extents[0]
+    first, last = partitions.get(number, (0, 0))[:2]
+    if len(extents) > 1 or device != state.boot or last != max(p[1] for p in partitions.values()):
+        notes.append("{} is not extended: it is on {}".format(name, ", ".join("{}:{}".format(*e) for e in extents)))
+        return []
+    node, steps = "{}{}:{}".format(DEVICES, device, number), []
+    if end - last >= ALIGN:
+        steps.append(Step(["partedUtil", "resize", DEVICES + device, str(number), str(first), str(end)]))
+    if steps or (last - first + 1) * SECTOR - state.volume_size(name) >= GROWTH:  # an earlier run came no further
+        steps.append(Step(["vmkfstools", "--growfs", node, node]))
+    return steps
