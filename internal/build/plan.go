@@ -49,7 +49,7 @@ const renderVersion = 1
 
 // packVersion is raised when packing changes in a way that makes another image
 // of the same disk.
-const packVersion = 1
+const packVersion = 2
 
 // NewPlan plans the build of an ISO whose Info has its SHA256. secret keys the
 // fingerprint of a configured password, because the keys of a plan are no

@@ -10,7 +10,7 @@ import (
 
 // pack compresses the customized disk.
 func (s *step) pack(ctx context.Context) (string, error) {
-	r, err := image.Pack(ctx, filepath.Join(s.dir, diskName), filepath.Join(s.dir, imageName), image.PackOptions{Progress: s.progress})
+	r, err := image.Pack(ctx, filepath.Join(s.dir, diskName), filepath.Join(s.dir, imageName), image.PackOptions{Progress: s.progress, Fit: true})
 	if err != nil {
 		return "", err
 	}

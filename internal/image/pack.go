@@ -33,6 +33,10 @@ type PackOptions struct {
 	Progress func(done, total int64) // bytes of chunks that hold data; called by one goroutine
 	Level    int                     // 1 to 8; 0 means defaultLevel
 	Workers  int                     // 0 means one per core
+	// Fit makes the partition table of the image end behind the last partition, so
+	// that it is valid on every disk the partitions fit on. The disk itself is
+	// packed as it is, and not changed.
+	Fit bool
 }
 
 // PackResult describes a packed image.
@@ -88,7 +92,13 @@ func Pack(ctx context.Context, raw, out string, o PackOptions) (PackResult, erro
 	defer w.discard()
 	sum := sha256.New()
 	g := &gzipWriter{w: io.MultiWriter(w, sum)}
-	err = compress(ctx, f, s, g, o)
+	disk := overlay{ReaderAt: f}
+	if o.Fit {
+		if disk.head, err = fitted(f, info.Size()); err != nil {
+			return r, fmt.Errorf("cannot pack %s: %w", raw, err)
+		}
+	}
+	err = compress(ctx, disk, s, g, o)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return r, fault.New(fault.CannotWrite, "cannot pack %s: the disk is full after %d MiB of %s: free some space and pack again (%w)", raw, w.written/mib, out, err)
 	}

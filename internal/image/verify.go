@@ -130,7 +130,7 @@ func (v *verifier) run(ctx context.Context, f *os.File, size int64, progress fun
 		v.add("partition table", false, "%v", err)
 		return nil
 	}
-	v.add("partition table", true, "valid, for a disk of %s", formatSize((table.AlternateLBA+1)*sectorSize))
+	v.add("partition table", true, "valid, for disks of at least %s", formatSize((table.AlternateLBA+1)*sectorSize))
 	v.checkFileSystems(disk, u.index.size, table)
 	return ctx.Err()
 }
