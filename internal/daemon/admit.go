@@ -55,20 +55,29 @@ func (d *Daemon) admit(ctx context.Context, path string) {
 		d.log.Error("cannot admit a file; it is tried again at the next rescan", "file", path, "error", err)
 		return
 	}
+	if err := d.accept(ctx, info, path, filepath.Base(path)); err != nil {
+		d.log.Error("cannot take a file into the library; it is tried again at the next rescan", "file", path, "error", err)
+	}
+}
+
+// accept takes an identified file, which people call name, into the library, and
+// sees to its build.
+func (d *Daemon) accept(ctx context.Context, info iso.Info, path, name string) error {
+	var err error
 	if d.library.has(info.SHA256) {
 		d.log.Info("this ISO is known; the second copy is removed", "file", path, "version", info.Version, "build", info.Build)
 		err = os.Remove(path)
 	} else {
-		info.Path = filepath.Base(path)
+		info.Path = name
 		err = d.library.add(ctx, entry{Info: info, Added: time.Now().UTC().Truncate(time.Second)}, path)
 	}
 	if err != nil {
-		d.log.Error("cannot take a file into the library; it is tried again at the next rescan", "file", path, "error", err)
-		return
+		return err
 	}
-	d.log.Info("accepted", "file", path, "product", info.Product, "version", info.Version, "update", info.Update, "build", info.Build, "vendor", info.Vendor)
+	d.log.Info("accepted", "file", name, "product", info.Product, "version", info.Version, "update", info.Update, "build", info.Build, "vendor", info.Vendor)
 	d.retryFailed(info.SHA256)
 	d.reconcile()
+	return nil
 }
 
 func (d *Daemon) identify(ctx context.Context, path string) (iso.Info, error) {

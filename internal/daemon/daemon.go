@@ -44,6 +44,7 @@ type Daemon struct {
 	runner func() runner
 
 	buildWake, publishWake chan struct{} // capacity 1: "look again"
+	look, rescan, changed  chan struct{} // capacity 1: reconcile, read incoming, there is another Snapshot
 
 	mu       sync.Mutex
 	statusAt time.Time                     // of the last status line
@@ -51,6 +52,8 @@ type Daemon struct {
 	current  map[string]string             // ISO sha256 → id of the build it should have
 	added    map[string]time.Time          // ISO sha256 → when it was dropped
 	running  map[string]context.CancelFunc // by id
+	live     map[string]*live              // by id: what may be seen of the running ones
+	line     string                        // the last status line
 	// incomplete: the last reconcile could not find out or write everything.
 	incomplete bool
 	accel      string // resolved; empty until the first build
@@ -72,6 +75,7 @@ func New(load func() (*config.Config, error), version string, log *slog.Logger) 
 	d := &Daemon{
 		load: load, log: log, version: version,
 		buildWake: make(chan struct{}, 1), publishWake: make(chan struct{}, 1),
+		look: make(chan struct{}, 1), rescan: make(chan struct{}, 1), changed: make(chan struct{}, 1), live: map[string]*live{},
 		builds: map[string]*build.Build{}, current: map[string]string{}, added: map[string]time.Time{}, running: map[string]context.CancelFunc{},
 	}
 	d.inUse.Store(first)
@@ -95,7 +99,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 	cfg := d.settings().cfg
 	isos, err := watch.ISOs(ctx, d.incoming(), watch.Options{
-		Settle: cfg.Watch.Settle, Rescan: cfg.Watch.Rescan, Whole: iso.Whole,
+		Settle: cfg.Watch.Settle, Rescan: cfg.Watch.Rescan, Again: d.rescan, Whole: iso.Whole,
 	})
 	if err != nil {
 		return err
@@ -136,6 +140,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 			d.onKickstart(e)
 		case <-retry.C:
 			d.again()
+		case <-d.look:
+			d.reconcile()
 		}
 	}
 }

@@ -69,6 +69,7 @@ func (d *Daemon) reconcile() {
 		d.prune()
 	}
 	d.idle()
+	d.announce()
 	wake(d.buildWake)
 	wake(d.publishWake)
 }

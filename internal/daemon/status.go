@@ -52,5 +52,6 @@ func (d *Daemon) notifyStatus(line string) {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[c.state], c.word))
 		}
 	}
-	notify("STATUS=" + strings.Join(parts, " · "))
+	d.line = strings.Join(parts, " · ")
+	notify("STATUS=" + d.line)
 }

@@ -64,7 +64,7 @@ func (d *Daemon) next(ready func(*build.Build) bool) (b *build.Build, due time.T
 	for _, b := range d.sorted(func(b *build.Build) bool { return d.isCurrent(b) && !d.isRunning(b) && ready(b) }) {
 		// The clock may have been wrong when the time was noted.
 		if !b.NotBefore.After(now) || b.NotBefore.Sub(now) > lastRetry {
-			d.running[b.ID()] = func() {}
+			d.running[b.ID()], d.live[b.ID()] = func() {}, d.newLive(b)
 			return b, time.Time{}
 		}
 		if due.IsZero() || b.NotBefore.Before(due) {
@@ -80,13 +80,16 @@ func (d *Daemon) work(ctx context.Context, b *build.Build, work func(context.Con
 	jobCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	d.mu.Lock()
+	l := d.live[b.ID()]
 	d.running[b.ID()] = cancel
-	if !d.isCurrent(b) { // no longer, since it was taken
+	if !d.isCurrent(b) || l.by != "" { // no longer, or cancelled, since it was taken
 		cancel()
 	}
 	if b.State == build.Queued {
 		d.transition(b, build.Building)
 	}
+	l.record = b.Clone()
+	d.announce()
 	d.mu.Unlock()
 
 	err := work(jobCtx, b)
@@ -94,8 +97,15 @@ func (d *Daemon) work(ctx context.Context, b *build.Build, work func(context.Con
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.running, b.ID())
-	d.conclude(b, err, jobCtx.Err() != nil)
+	delete(d.live, b.ID())
+	if err != nil && l.by != "" {
+		d.cancelled(b, l.by)
+	} else {
+		d.conclude(b, err, jobCtx.Err() != nil)
+	}
+	close(l.done)
 	d.idle()
+	d.announce()
 }
 
 // conclude moves a build on after its work.
@@ -203,6 +213,7 @@ func (d *Daemon) resolveAccel(ctx context.Context) (string, error) {
 // report writes what a step did into the log; its progress goes to the service
 // manager's status only.
 func (d *Daemon) report(e build.Event) {
+	d.observe(e)
 	switch e.State {
 	case build.EventStarted:
 		d.log.Info("step started", "build", e.Build, "name", e.Name, "step", e.Step)
