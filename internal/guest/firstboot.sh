@@ -8,10 +8,37 @@ say() {
 	echo "esxid: $1" >/dev/console
 }
 
+# The agent removes itself when it is done, whatever became of it. If it is
+# still there, it was killed or could not start: a second start brings the old
+# network back and tells MAAS.
+configure() {
+	for attempt in 1 2; do
+		[ -f "$1/agent.py" ] || break
+		[ "$attempt" = 1 ] || say "the agent was killed, starting it again"
+		/bin/python -B "$1/agent.py" "$1" 2>>"$1/firstboot.log" && return 0
+	done
+	return 1
+}
+
+# No credentials stay, even if the agent cannot run at all. FAT leaves the data
+# of removed files in place.
+clean_up() {
+	for file in "$1"/*; do
+		size=$(wc -c <"$file")
+		case $file in
+		*/firstboot.log) continue ;;
+		*/config.json) dd if=/dev/zero of="$file" bs="$size" count=1 conv=notrunc ;;
+		esac
+		rm -f "$file"
+	done
+	rm -f /etc/vmware/firewall/esxid.xml
+}
+
 for bank in /altbootbank /bootbank; do
 	if [ -f "$bank/esxid/agent.py" ]; then
 		say "configuring this host for MAAS, log in $bank/esxid/firstboot.log"
-		/bin/python -B "$bank/esxid/agent.py" "$bank/esxid" && exit 0
+		configure "$bank/esxid" && exit 0
+		clean_up "$bank/esxid"
 		say "this host could not be configured for MAAS: see $bank/esxid/firstboot.log"
 		exit 1
 	fi

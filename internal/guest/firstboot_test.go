@@ -13,7 +13,14 @@ import (
 // wrote to the console.
 func runFirstBoot(t *testing.T, agents map[string]string) (ok bool, console string) {
 	t.Helper()
-	dir := t.TempDir()
+	ok, console, _ = runFirstBootIn(t, t.TempDir(), agents)
+	return ok, console
+}
+
+// runFirstBootIn also returns the files that are left on the second boot bank,
+// and how they begin.
+func runFirstBootIn(t *testing.T, dir string, agents map[string]string) (ok bool, console string, left map[string]string) {
+	t.Helper()
 	for bank, agent := range agents {
 		write(t, filepath.Join(dir, bank, "esxid/agent.py"), agent)
 	}
@@ -24,6 +31,7 @@ func runFirstBoot(t *testing.T, agents map[string]string) (ok bool, console stri
 		{"in /altbootbank /bootbank", "in " + dir + "/altbootbank " + dir + "/bootbank"},
 		{">/dev/console", ">>" + dir + "/console"},
 		{"/bin/python ", "python3 "},
+		{"/etc/vmware/firewall", dir + "/firewall"},
 	} {
 		if !strings.Contains(script, r[0]) {
 			t.Fatalf("the script has no %q", r[0])
@@ -35,7 +43,19 @@ func runFirstBoot(t *testing.T, agents map[string]string) (ok bool, console stri
 	if readErr != nil {
 		t.Fatal(readErr)
 	}
-	return err == nil, string(text)
+	left = map[string]string{}
+	paths, globErr := filepath.Glob(filepath.Join(dir, "altbootbank/esxid/*"))
+	if globErr != nil {
+		t.Fatal(globErr)
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left[filepath.Base(path)] = string(data)
+	}
+	return err == nil, string(text), left
 }
 
 func TestFirstBootStartsAgent(t *testing.T) {
@@ -56,6 +76,38 @@ func TestFirstBootShowsFailure(t *testing.T) {
 	ok, console := runFirstBoot(t, map[string]string{"altbootbank": "import sys; sys.exit(1)"})
 	if ok || !strings.Contains(console, "could not be configured for MAAS") {
 		t.Errorf("ok = %v, console: %s", ok, console)
+	}
+}
+
+// An agent that is killed is started again, once.
+func TestFirstBootAfterKill(t *testing.T) {
+	const dies = "import os, signal; open(os.path.dirname(__file__) + '/starts', 'a').write('x')\n"
+	ok, console := runFirstBoot(t, map[string]string{"altbootbank": dies +
+		"if os.path.getsize(os.path.dirname(__file__) + '/starts') == 1: os.kill(os.getpid(), signal.SIGKILL)\n"})
+	if !ok || !strings.Contains(console, "was killed, starting it again") {
+		t.Errorf("ok = %v, console: %s", ok, console)
+	}
+	ok, console = runFirstBoot(t, map[string]string{"altbootbank": dies + "os.kill(os.getpid(), signal.SIGKILL)\n"})
+	if ok || strings.Count(console, "starting it again") != 1 || !strings.Contains(console, "could not be configured") {
+		t.Errorf("ok = %v, console: %s", ok, console)
+	}
+}
+
+// Even an agent that cannot run leaves no credentials, and its reason in the log.
+func TestFirstBootOfBrokenAgentLeavesTheLogOnly(t *testing.T) {
+	dir := t.TempDir()
+	config := filepath.Join(dir, "altbootbank/esxid/config.json")
+	write(t, config, "a secret")
+	if err := os.Link(config, filepath.Join(dir, "data")); err != nil {
+		t.Fatal(err)
+	}
+	ok, _, left := runFirstBootIn(t, dir, map[string]string{"altbootbank": "import nonsense"})
+	if ok || len(left) != 1 || !strings.Contains(left["firstboot.log"], "nonsense") {
+		t.Errorf("ok = %v, left: %q", ok, left)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "data"))
+	if err != nil || strings.Trim(string(data), "\x00") != "" {
+		t.Errorf("%v: the credentials are still on the disk: %q", err, data)
 	}
 }
 

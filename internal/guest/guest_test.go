@@ -34,6 +34,7 @@ func TestFiles(t *testing.T) {
 		"curtin/firstboot/maas.py",
 		"curtin/firstboot/netconfig.py",
 		"curtin/firstboot/network.py",
+		"curtin/firstboot/restore.py",
 		"curtin/firstboot/storage.py",
 	}
 	if !slices.Equal(paths, want) {
@@ -84,7 +85,7 @@ func TestHook(t *testing.T) {
 
 func TestAgent(t *testing.T) {
 	t.Parallel()
-	if out, err := python(t, "-m", "unittest", "test_agent"); err != nil {
+	if out, err := python(t, "-m", "unittest", "test_agent", "test_host", "test_maas", "test_network"); err != nil {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }

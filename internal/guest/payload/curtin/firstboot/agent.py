@@ -7,15 +7,19 @@ where the deployment left config.json and this program:
 
 First everything is read and the whole plan is made; what cannot be done is
 refused there, while the host still has the network it was installed with.
-Then the plan is carried out; if a step fails, the steps before it are undone.
-Either way MAAS is told, and the credentials and this program are removed; only
-firstboot.log stays.
+Then the plan is carried out. Whatever fails up to the moment when MAAS has the
+machine as Deployed, the old network is brought back and MAAS is told why. In
+any case the credentials and this program are removed; only firstboot.log stays.
+
+If this program is killed, the script starts it a second time. It does not go on
+then, unless nothing was changed yet: it brings the old network back and fails.
 
 Python 3.5 and the part of its standard library that ESXi ships.
 """
 
 import json
 import os
+import signal
 import sys
 
 import firewall
@@ -24,49 +28,78 @@ import maas
 import netconfig
 import network
 import storage
-from host import AgentError, Host, apply, parse_fields, undo
+from host import AgentError, Deadline, Host, apply, parse_fields
 from journal import Journal
+from restore import Record, restore
 
+LOG, CONFIG, RECORD = "firstboot.log", "config.json", "network.json"
 MAX_CONFIG = 8 << 20    # bytes
+# MAAS gives up on a machine half an hour after curtin's last event; starting up takes a part of it.
+WORK = 15 * 60          # seconds for the configuration
+LAST_WORDS = 5 * 60     # seconds for the old network and the reason, if that fails
+CLOSING = 2 * 60        # seconds for the firewall and to save /etc
 EVENT = "esxid-firstboot"
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 NOT_YET = "not configured by this version: NTP, vCenter, user-data"
 
 
 def main(directory):
-    journal = Journal(os.path.join(directory, "firstboot.log"))
+    journal = Journal(os.path.join(directory, LOG))
+    for number in SIGNALS:
+        signal.signal(number, stop)
     try:
         configure(directory, journal)
         journal.say("this host is configured, and MAAS knows")
         return 0
-    except AgentError as e:
-        journal.say("failed: {}".format(e))
-    except Exception as e:  # a defect of this program; the host's operator still needs the reason
-        journal.trace()
-        journal.say("failed: unexpected {}: {}".format(type(e).__name__, e))
+    except Exception as e:
+        if not isinstance(e, AgentError):
+            journal.trace()
+        journal.say("failed: {}".format(text_of(e)))
+        return 1
     finally:
+        ignore_signals()
         clean_up(directory, journal)
-    return 1
+
+
+def ignore_signals():
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def stop(number, frame):
+    """Turns a signal into an error, so that what was done is undone."""
+    ignore_signals()
+    raise AgentError("stopped by signal {}".format(number))
 
 
 def configure(directory, journal):
-    host = Host(journal)
-    document = read_document(os.path.join(directory, "config.json"))
-    client = maas.Client(document["reporting"], journal)
-    with firewall.outbound(host, client.port):
-        try:
-            deploy(host, document, client, journal)
-        except Exception as e:
-            tell_failure(client, e, journal)
-            raise
-        client.fetch_user_data()
-    host.run("auto-backup.sh")  # once more, without the firewall's opening
+    host = Host(journal, Deadline(WORK))
+    document = read_document(os.path.join(directory, CONFIG))
+    client = maas.Client(document["reporting"], journal, host.deadline)
+    record = Record(os.path.join(directory, RECORD))
+    try:
+        with firewall.outbound(host, client.port):
+            try:
+                if record.interrupted:
+                    raise AgentError("the configuration was interrupted and is not resumed: deploy the machine again")
+                deploy(host, document, client, record, journal)
+            except Exception as e:
+                fail(host, client, record, e, journal)
+                raise
+            finally:
+                host.deadline.renew(CLOSING)
+    finally:
+        save(host, journal)
 
 
-def deploy(host, document, client, journal):
+def deploy(host, document, client, record, journal):
+    host.wait_for_hostd()
+    before = network.State(host)
+    record.state = before
     for text in document.get("ignored") or []:
         journal.say("not supported and ignored: {}".format(text))
     wanted = netconfig.read(document["network"], bool(document.get("ignored")))
-    steps = network.plan(wanted, network.State(host))
+    steps = network.plan(wanted, before)
     version = read_version(host)
     disks = storage.plan(document.get("storage") or {}, document.get("disks") or [], document.get("boot_disk"),
                          storage.State(host, version), wanted.notes)
@@ -74,12 +107,9 @@ def deploy(host, document, client, journal):
         journal.say("note: " + text)
     for step in steps + disks:
         journal.say("plan: {}".format(step))
+    record.write(before)
     apply(host, steps)
-    try:
-        client.report("start", EVENT, "configuring ESXi")
-    except maas.Unreachable:
-        undo(host, steps)  # perhaps the network as it was installed reaches MAAS
-        raise
+    client.report("start", EVENT, "configuring ESXi")
     apply(host, disks)
     identity.add_keys(client.fetch("public-keys"), version, journal)
     identity.renew_uuid(host, version, journal)
@@ -87,6 +117,9 @@ def deploy(host, document, client, journal):
     host.run("auto-backup.sh")  # /etc lives in memory
     client.report("finish", EVENT, "network, datastores, name and SSH keys are configured; " + NOT_YET, "SUCCESS")
     journal.say(NOT_YET)
+    record.forget()
+    client.fetch_user_data()
+    record.state = None  # MAAS has the machine as Deployed: what fails now undoes nothing
 
 
 def read_version(host):
@@ -104,31 +137,83 @@ def read_document(path):
             document = json.loads(f.read(MAX_CONFIG).decode("utf-8"))
     except (OSError, ValueError) as e:
         raise AgentError("cannot read {}: {}".format(path, e))
-    if document.get("format") != 1:
-        raise AgentError("cannot read {}: its format is {!r}, not 1".format(path, document.get("format")))
+    if not isinstance(document, dict) or document.get("format") != 1:
+        raise AgentError("cannot read {}: it has not format 1".format(path))
+    if not isinstance(document.get("reporting"), dict):
+        raise AgentError("cannot read {}: it does not say where MAAS is".format(path))
     return document
 
 
-def tell_failure(client, error, journal):
-    """Turns the deployment into a failed one in MAAS; what went wrong before matters more
-    than not getting through with it."""
+# Failure.
+
+def fail(host, client, record, error, journal):
+    """Brings the old network back and turns the deployment into a failed one in MAAS.
+
+    MAAS is told before the network changes if it has answered over this one."""
+    reason = text_of(error)
+    journal.say("cannot go on: {}".format(reason))
+    host.deadline.renew(LAST_WORDS)
+    told = client.reached and tell(client, reason, 60, journal)
+    problem = old_network(host, record, journal)
+    if problem:
+        reason = "{}; the old network is not back: {}".format(reason, problem)
+        journal.say("the old network is not back: {}".format(problem))
+    if problem or not told:
+        tell(client, reason, 4 * 60, journal)
+
+
+def old_network(host, record, journal):
+    """Why the network is not the old one, "" if it is."""
+    if record.state is None:
+        return ""  # nothing was changed
     try:
-        client.report("finish", EVENT, str(error), "FAIL", patience=5 * 60)
-    except AgentError as e:
-        journal.say("cannot tell MAAS: {}".format(e))
+        return restore(host, record.state, journal)
+    except Exception as e:
+        journal.trace()
+        return text_of(e)
+
+
+def tell(client, text, patience, journal):
+    """Whether MAAS has taken the reason."""
+    try:
+        client.report("finish", EVENT, text, "FAIL", patience)
+        return True
+    except Exception as e:  # what went wrong before matters more
+        journal.say("cannot tell MAAS: {}".format(text_of(e)))
+        return False
+
+
+def text_of(error):
+    """An error for the operator; one that is not an AgentError is a defect of this program."""
+    return str(error) if isinstance(error, AgentError) else "unexpected {}: {}".format(type(error).__name__, error)
+
+
+# The end.
+
+def save(host, journal):
+    """Saves /etc, which lives in memory, without the firewall's opening: a restart finds what is now."""
+    for attempt in (1, 2):
+        try:
+            host.run("auto-backup.sh")
+            return
+        except AgentError as e:
+            journal.say("cannot save the configuration: {}".format(e))
 
 
 def clean_up(directory, journal):
     """Removes the credentials and the program, and leaves the log."""
-    for name in sorted(os.listdir(directory)):
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as e:
+        names = []
+        journal.say("cannot remove what is in {}: {}".format(directory, e))
+    for name in names:
         path = os.path.join(directory, name)
-        try:
-            if name == "config.json":
-                overwrite(path)
-            if name != os.path.basename(journal.path):
-                os.remove(path)
-        except OSError as e:
-            journal.say("cannot remove {}: {}".format(path, e))
+        for work in (overwrite, os.remove) if name == CONFIG else (os.remove,) if name != LOG else ():
+            try:
+                work(path)
+            except OSError as e:
+                journal.say("cannot remove {}: {}".format(path, e))
 
 
 def overwrite(path):

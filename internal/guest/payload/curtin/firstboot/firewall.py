@@ -11,6 +11,7 @@ import os
 from host import AgentError
 
 RULES = "/etc/vmware/firewall/esxid.xml"
+ATTEMPTS = 3
 TEMPLATE = """<ConfigRoot>
   <service id="0900">
     <id>esxid</id>
@@ -31,13 +32,34 @@ TEMPLATE = """<ConfigRoot>
 def outbound(host, port):
     """Opens a TCP port for connections to the outside while the body runs."""
     try:
-        with open(RULES, "w") as f:
-            f.write(TEMPLATE.format(port))
-    except OSError as e:
-        raise AgentError("cannot open port {} in the firewall: {}".format(port, e))
-    try:
-        host.esxcli("network", "firewall", "refresh")
+        try:
+            with open(RULES, "w") as f:
+                f.write(TEMPLATE.format(port))
+            refresh(host)
+        except (OSError, AgentError) as e:
+            # MAAS cannot be told without; if its port is one that is open anyway, all goes well.
+            host.journal.say("cannot open port {} in the firewall: {}".format(port, e))
         yield
     finally:
-        os.remove(RULES)
-        host.esxcli("network", "firewall", "refresh")
+        close(host)
+
+
+def close(host):
+    """What the body did counts, not this: a failure is only logged."""
+    try:
+        if os.path.exists(RULES):
+            os.remove(RULES)
+        refresh(host)
+    except (OSError, AgentError) as e:
+        host.journal.say("cannot close the firewall again: {}".format(e))
+
+
+def refresh(host):
+    """Makes the firewall read its rulesets again."""
+    for attempt in range(ATTEMPTS):
+        try:
+            host.esxcli("network", "firewall", "refresh")
+            return
+        except AgentError as e:
+            host.journal.say("trying again: {}".format(e))
+    host.run("localcli", "network", "firewall", "refresh")  # without hostd

@@ -1,77 +1,151 @@
-"""Commands on the ESXi host, and reversible steps made of them."""
+"""Commands on the ESXi host, and what they print."""
 
 import os
+import signal
 import subprocess
+import tempfile
+import time
 
-TIMEOUT = 120  # seconds
+TIMEOUT = 120            # seconds for a command
+HOSTD_PATIENCE = 180     # seconds until hostd answers after a start
+MAX_OUTPUT = 4 << 20     # bytes of a command's output that are read
+MAX_QUOTED = 400         # characters of it in an error
 
 
 class AgentError(Exception):
     """A failure; its text is for the operator, in MAAS and in the log."""
 
 
-class Step:
-    """One change: a command, and those that undo it, in order."""
+class Deadline:
+    """When this program has to be done: MAAS gives up on a machine after half an hour."""
 
-    def __init__(self, do, *undo, answer=None, may_fail=False):
-        self.do, self.undo = do, undo
+    def __init__(self, seconds, clock=time):
+        self.clock = clock
+        self.renew(seconds)
+
+    def renew(self, seconds):
+        self.end = self.clock.monotonic() + seconds
+
+    def left(self):
+        return max(0, self.end - self.clock.monotonic())
+
+
+class Step:
+    """One change to the host."""
+
+    def __init__(self, do, answer=None, may_fail=False):
+        self.do = do
         self.answer = answer  # what the command reads
         self.may_fail = may_fail
-        self.done = False
 
     def __str__(self):
         return " ".join(self.do)
 
 
 class Host:
-    def __init__(self, journal):
-        self.journal = journal
+    def __init__(self, journal, deadline):
+        self.journal, self.deadline = journal, deadline
+        self.timeout = TIMEOUT
+        self.cli = "esxcli"  # or localcli, which does the same without hostd
 
     def esxcli(self, *args):
         return self.run("esxcli", *args)
 
     def run(self, *argv, answer=None):
         """Runs a command and returns what it printed; a failure is an error."""
-        try:
-            p = subprocess.Popen(argv, stdin=subprocess.PIPE if answer else subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=subprocess.STDOUT, env=dict(os.environ, LC_ALL="C"))
-        except OSError as e:
-            raise AgentError("cannot run {}: {}".format(argv[0], e))
-        try:
-            text = p.communicate(answer, timeout=TIMEOUT)[0].decode("utf-8", "replace")
-        except subprocess.TimeoutExpired:
-            p.kill()
-            p.communicate()
-            raise AgentError("{}: not done after {} s".format(" ".join(argv), TIMEOUT))
-        if p.returncode != 0:
-            raise AgentError("{}: failed with status {}: {}".format(
-                " ".join(argv), p.returncode, " ".join(text.split())))
+        line, limit = " ".join(argv), min(self.timeout, self.deadline.left())
+        if not limit:
+            raise AgentError("{}: not started, the time for the first boot is over".format(line))
+        if argv[0] == "esxcli":
+            argv = (self.cli,) + argv[1:]
+        # A file, because services that a command starts would keep a pipe open.
+        with tempfile.TemporaryFile() as out:
+            status = execute(argv, answer, out, limit)
+            out.seek(0)
+            text = out.read(MAX_OUTPUT).decode("utf-8", "replace")
+        if status is None:
+            raise AgentError("{}: not done after {:.0f} s".format(line, limit))
+        if status != 0:
+            raise AgentError("{}: failed with status {}: {}".format(line, status, quote(text)))
         return text
+
+    def table(self, columns, *args):
+        """Rows of one of esxcli's tables, which must have these columns."""
+        text = self.esxcli(*args)
+        rows = parse_table(text)
+        if not rows and "--" not in text or not all(set(columns) <= set(row) for row in rows):
+            raise AgentError("cannot understand esxcli {}: {}".format(" ".join(args), quote(text)))
+        return rows
+
+    def blocks(self, keys, *args):
+        """One of esxcli's lists of blocks, which all must have these keys."""
+        text = self.esxcli(*args)
+        found = parse_blocks(text)
+        if not all(set(keys) <= set(block) for block in found.values()):
+            raise AgentError("cannot understand esxcli {}: {}".format(" ".join(args), quote(text)))
+        return found
+
+    def fields(self, keys, *args):
+        """esxcli's "Key: Value" lines, which must have these keys."""
+        text = self.esxcli(*args)
+        found = parse_fields(text)
+        if not set(keys) <= set(found):
+            raise AgentError("cannot understand esxcli {}: {}".format(" ".join(args), quote(text)))
+        return found
+
+    def wait_for_hostd(self):
+        """esxcli asks hostd, which does not tell when it is ready."""
+        patience = Deadline(min(HOSTD_PATIENCE, self.deadline.left()), self.deadline.clock)
+        while True:
+            try:
+                return self.esxcli("system", "version", "get")
+            except AgentError as e:
+                if not patience.left():
+                    raise AgentError("hostd does not answer: {}".format(e))
+                self.deadline.clock.sleep(2)
+
+
+def execute(argv, answer, out, limit):
+    """The exit status of a command, None if it was not done in time."""
+    try:
+        p = subprocess.Popen(argv, stdin=subprocess.PIPE if answer else subprocess.DEVNULL, stdout=out,
+                             stderr=subprocess.STDOUT, env=dict(os.environ, LC_ALL="C"), start_new_session=True)
+    except OSError as e:
+        raise AgentError("cannot run {}: {}".format(argv[0], e))
+    try:
+        p.communicate(answer, timeout=limit)
+        return p.returncode
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if p.returncode is None:
+            kill(p)
+
+
+def kill(p):
+    """Ends a command with all it has started, as far as the kernel can."""
+    try:
+        os.killpg(p.pid, signal.SIGKILL)
+        p.wait(timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        pass
+
+
+def quote(text):
+    """What a command printed, on one line."""
+    text = " ".join(text.split()) or "it printed nothing"
+    return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "..."
 
 
 def apply(host, steps):
-    """Carries out all steps, or leaves the host as it was."""
+    """Carries out the steps up to the first one that fails."""
     for step in steps:
         try:
             host.run(*step.do, answer=step.answer)
         except AgentError as e:
-            if step.may_fail:
-                host.journal.say("not needed: {}".format(e))
-                continue
-            undo(host, steps)
-            raise
-        step.done = True
-
-
-def undo(host, steps):
-    """Undoes what was done of the steps, the last first, as far as that works."""
-    for step in reversed(steps):
-        for command in step.undo if step.done else ():
-            try:
-                host.run(*command)
-            except AgentError as e:
-                host.journal.say("cannot undo \"{}\": {}".format(step, e))
-        step.done = False
+            if not step.may_fail:
+                raise
+            host.journal.say("not needed: {}".format(e))
 
 
 def parse_table(text):

@@ -1,16 +1,18 @@
-"""What makes a host known by name: FQDN and certificate, system UUID, SSH keys, NTP."""
+"""What makes a host one of its own: FQDN and certificate, system UUID, SSH keys."""
 
+import binascii
 import os
 import re
-import time
 
 from host import AgentError
 
 ROOT = "/"  # tests have another
 KEYS = "etc/ssh/keys-root/authorized_keys"
 CONFIG = "etc/vmware/esx.conf"
-NTP_CONFIG = "etc/ntp.conf"
-HOSTD_PATIENCE = 180  # seconds until hostd answers after a restart
+CERTIFICATE = "etc/vmware/ssl/rui.crt"
+# What shows the certificate, as far as a version has it. hostd is the last one: esxcli needs it,
+# so that nothing goes on before it answers again.
+SERVICES = ("etc/init.d/rhttpproxy", "etc/init.d/hostd")
 LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 
 
@@ -25,21 +27,28 @@ def read_name(text):
     return name
 
 
-def set_name(host, name, clock=time):
+def set_name(host, name):
     """Sets the FQDN; then the certificate, which the installation made for localhost.localdomain."""
+    known = host.fields(["Fully Qualified Domain Name"], "system", "hostname", "get")
+    if known["Fully Qualified Domain Name"] == name and is_certified(name):
+        return
     host.esxcli("system", "hostname", "set", "--fqdn=" + name)
-    host.run("/sbin/generate-certificates")
-    for service in ("hostd", "rhttpproxy"):
-        host.run("/etc/init.d/" + service, "restart")
-    deadline = clock.monotonic() + HOSTD_PATIENCE
-    while True:  # hostd does not tell when it is ready, and esxcli needs it
-        try:
-            host.esxcli("system", "hostname", "get")
-            return
-        except AgentError:
-            if clock.monotonic() > deadline:
-                raise
-            clock.sleep(2)
+    host.run(path("sbin/generate-certificates"))
+    for service in SERVICES:
+        if os.path.exists(path(service)):
+            host.run(path(service), "restart")
+    host.wait_for_hostd()
+
+
+def is_certified(name):
+    """Whether the host's certificate has the name in it."""
+    try:
+        with open(path(CERTIFICATE)) as f:
+            text = f.read(1 << 20)
+        der = binascii.a2b_base64("".join(re.findall("(?m)^[A-Za-z0-9+/=]+$", text)))
+    except (OSError, ValueError):
+        return False
+    return name.encode("ascii") in der
 
 
 def renew_uuid(host, version, journal):
@@ -47,6 +56,8 @@ def renew_uuid(host, version, journal):
     if version >= (7, 0, 2):
         journal.say("note: the system UUID is that of the image: ESXi {} keeps it where it cannot be changed safely "
                     "(Broadcom KB 84280)".format(".".join(map(str, version))))
+        return
+    if is_own(host):
         return
     try:
         with open(path(CONFIG)) as f:
@@ -57,6 +68,13 @@ def renew_uuid(host, version, journal):
     except OSError as e:
         raise AgentError("cannot renew the system UUID in /{}: {}".format(CONFIG, e))
     journal.say("the system UUID is now " + host.esxcli("system", "uuid", "get").strip())
+
+
+def is_own(host):
+    """Whether the UUID was made on this machine: it ends with the MAC address of one of its NICs."""
+    end = host.esxcli("system", "uuid", "get").strip().rpartition("-")[2].lower()
+    return any(row["MAC Address"].replace(":", "").lower() == end
+               for row in host.table(["MAC Address"], "network", "nic", "list"))
 
 
 def add_keys(text, version, journal):

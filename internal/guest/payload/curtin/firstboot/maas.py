@@ -8,14 +8,13 @@ import email.utils
 import http.client
 import json
 import os
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 
 from host import AgentError
 
-PATIENCE = 15 * 60     # seconds; MAAS gives the whole first boot 30 minutes
+PATIENCE = 8 * 60      # seconds until MAAS has to answer a request
 LONGEST_PAUSE = 30     # seconds between two attempts
 TIMEOUT = 30           # seconds for one attempt
 MAX_BODY = 1 << 20     # bytes of an answer that are read
@@ -33,23 +32,34 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def port_of(endpoint):
+    """The TCP port of MAAS's endpoint, "http://HOST:PORT/MAAS/metadata/status/SYSTEM_ID"."""
+    try:
+        url = urllib.parse.urlsplit(endpoint)
+        port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    except ValueError:
+        port = None
+    if not port or not url.hostname or "/status/" not in url.path:
+        raise AgentError("cannot use MAAS's endpoint {!r}".format(endpoint))
+    return port
+
+
 class Client:
-    def __init__(self, reporting, journal, clock=time):
+    def __init__(self, reporting, journal, deadline):
         self.endpoint = str(reporting.get("endpoint"))
         self.keys = [str(reporting.get(k)) for k in ("consumer_key", "token_key", "token_secret")]
-        self.journal, self.clock = journal, clock
-        self.skew = 0      # seconds this host's clock is behind MAAS's
-        url = urllib.parse.urlsplit(self.endpoint)
-        if url.scheme not in ("http", "https") or not url.hostname or "/status/" not in url.path:
-            raise AgentError("cannot use MAAS's endpoint {!r}".format(self.endpoint))
-        self.port = url.port or {"http": 80, "https": 443}[url.scheme]
+        self.journal, self.deadline, self.clock = journal, deadline, deadline.clock
+        journal.hide(self.keys[2])
+        self.reached = False  # whether MAAS has answered
+        self.skew = 0         # seconds this host's clock is behind MAAS's
+        self.port = port_of(self.endpoint)
         self.metadata = self.endpoint[:self.endpoint.index("/status/")] + "/"
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect)
 
     def report(self, kind, name, text, result=None, patience=None):
         """Sends an event; "finish" with result "FAIL" fails the deployment."""
         event = {"event_type": kind, "origin": "esxid", "name": name,
-                 "description": text[:MAX_TEXT], "timestamp": self.clock.time() + self.skew}
+                 "description": self.journal.clean(text)[:MAX_TEXT], "timestamp": self.clock.time() + self.skew}
         if result:
             event["result"] = result
         status = self.request(self.endpoint, json.dumps(event).encode("ascii"), patience)[0]
@@ -73,23 +83,24 @@ class Client:
 
     def request(self, url, data=None, patience=None):
         """Sends a request until MAAS answers it; returns status and body."""
-        deadline = self.clock.monotonic() + (PATIENCE if patience is None else patience)
+        end = self.clock.monotonic() + min(PATIENCE if patience is None else patience, self.deadline.left())
         pause, corrected = 1, False
         while True:
             try:
                 status, headers, body = self.attempt(url, data)
                 behind = self.seconds_behind(headers)
-                if status == 401 and not corrected and abs(behind - self.skew) > 60:
+                if status in (401, 403) and not corrected and abs(behind - self.skew) > 60:
                     corrected = True
                     self.journal.say("this host's clock is {} s behind MAAS's".format(behind))
                     self.skew = behind
                     continue
                 if status < 500 and status not in (408, 409, 429):
+                    self.reached = True
                     return status, body
                 reason = "status {}".format(status)
             except (OSError, http.client.HTTPException) as e:
                 reason = str(getattr(e, "reason", e))
-            if self.clock.monotonic() + pause > deadline:
+            if self.clock.monotonic() + pause > end:
                 raise Unreachable("cannot reach MAAS at {}: {}".format(self.endpoint, reason))
             self.journal.say("MAAS does not answer yet ({}), trying again in {} s".format(reason, pause))
             self.clock.sleep(pause)
@@ -102,10 +113,24 @@ class Client:
         request = urllib.request.Request(url, data=data, headers=headers)
         try:
             with self.opener.open(request, timeout=TIMEOUT) as answer:
-                return answer.getcode(), answer.headers, answer.read(MAX_BODY)
+                return answer.getcode(), answer.headers, self.read(answer)
         except urllib.error.HTTPError as e:  # its body may quote the secret: not read
             e.close()
             return e.code, e.headers, b""
+
+    def read(self, answer):
+        """The body of an answer, which must not take much longer than the attempt."""
+        body, end = b"", self.clock.monotonic() + 2 * TIMEOUT
+        while len(body) < MAX_BODY:
+            part = answer.read1(MAX_BODY - len(body))
+            if not part:
+                break
+            body += part
+            if self.clock.monotonic() > end:
+                raise OSError("its answer takes too long")
+        if answer.length and len(body) < MAX_BODY:
+            raise OSError("its answer was cut short")
+        return body
 
     def authorization(self):
         consumer, token, secret = (urllib.parse.quote(k, safe="") for k in self.keys)
@@ -121,5 +146,9 @@ class Client:
         return "OAuth " + ", ".join("{}=\"{}\"".format(k, v) for k, v in values)
 
     def seconds_behind(self, headers):
+        """By MAAS's Date header, which is in UTC, also where it does not say so (RFC 7231, 7.1.1.1)."""
         date = email.utils.parsedate_tz(headers.get("Date") or "")
-        return int(email.utils.mktime_tz(date) - self.clock.time()) if date else self.skew
+        try:
+            return int(email.utils.mktime_tz(date[:9] + (date[9] or 0,)) - self.clock.time())
+        except (TypeError, ValueError, OverflowError):  # there is none, or one that makes no sense
+            return self.skew

@@ -42,6 +42,30 @@ class Uplink:
         self.needed = entry["type"] == "bond"  # a bond is made even if only VMs are to use it
 
 
+class Subnet:
+    """One of an interface's subnets: how it gets its address there."""
+
+    def __init__(self, entry, interface):
+        self.entry, self.interface = entry, interface
+        self.kind = entry.get("type")
+        self.family = 6 if self.kind == "dhcp6" else 4  # "dhcp" is both
+        self.dhcp6 = self.kind in ("dhcp", "dhcp6")
+        self.dhcp4 = self.kind in ("dhcp", "dhcp4")
+        self.address = self.bits = None                 # of a static one
+        if self.kind == "static":
+            try:
+                self.family, self.address, self.bits = parse_cidr(text(entry, "address"))
+            except AgentError as e:
+                raise AgentError("interface {}: {}".format(interface, e))
+            if self.family == 4 and self.bits > 31:
+                raise AgentError("interface {}: ESXi takes no IPv4 address with the prefix length 32".format(interface))
+        elif not self.dhcp4 and not self.dhcp6:
+            raise AgentError("interface {}: a subnet of type {} is not supported".format(interface, self.kind))
+
+    def network(self):
+        return network_of(self.family, self.address, self.bits)
+
+
 class Interface:
     """A VMkernel interface with its port group."""
 
@@ -68,12 +92,11 @@ def read(section, lenient=False):
         if kind == "vlan":
             add_vlan(entry, parents)
         if kind == "nameserver":
-            network.servers = merge(network.servers, entry.get("address"))
-            network.search = merge(network.search, entry.get("search"))
+            read_names(entry, network, "address", "search")
         elif entry.get("name") in parents:
             subnets.extend(read_interfaces(entry, *parents[entry["name"]]))
     for subnet in subnets:
-        read_names(subnet, network)
+        read_names(subnet.entry, network)
     network.routes = read_routes(subnets, network.notes)
     network.uplinks = [u for u in uplinks if u.needed]
     check(network, subnets)
@@ -114,6 +137,9 @@ def read_uplinks(entries, lenient, notes):
             if not lenient:
                 raise AgentError("bridge {}: ESXi has no bridges".format(entry["name"]))
             notes.append("bridge {} is left out, with all that is configured on it".format(entry["name"]))
+    for entry in entries:
+        if entry["type"] == "physical" and entry["name"] in taken and configured(entry):
+            raise AgentError("interface {} is a member of a bond and cannot have addresses".format(entry["name"]))
     single = [Uplink(e, [read_mac(e)], "portid") for e in entries if e["type"] == "physical" and e["name"] not in taken]
     return uplinks + single
 
@@ -121,7 +147,7 @@ def read_uplinks(entries, lenient, notes):
 def read_bond(entry, members, lenient, notes):
     name, mac = entry["name"], read_mac(entry)
     params = entry.get("params") if isinstance(entry.get("params"), dict) else {}
-    mode = params.get("bond-mode")
+    mode = str(params.get("bond-mode"))
     teaming = TEAMING.get(mode)
     if teaming is None and lenient and mode in NEAREST:
         teaming = NEAREST[mode]
@@ -156,21 +182,18 @@ def read_interfaces(entry, uplink, vlan):
     An interface has one IPv4 address and any number of IPv6 ones, so that each
     further IPv4 address needs an interface and a port group of its own."""
     name, mtu = entry["name"], read_mtu(entry)
-    subnets = [s for s in entry.get("subnets") or [] if isinstance(s, dict) and s.get("type") != "manual"]
+    subnets = [Subnet(s, name) for s in configured(entry)]
     if entry["type"] == "bond" or subnets and entry["type"] == "physical":
         uplink.needed = True
         uplink.groups.append((name, vlan))
     found = []
     for subnet in subnets:
-        subnet["interface"] = name
-        address = read_address(subnet)
-        if not found or address[0] == 4 and found[-1].ipv4:
+        if not found or subnet.family == 4 and found[-1].ipv4:
             group = "{}:{}".format(name, len(found)) if found else name
             if found:
                 uplink.groups.append((group, vlan))
             found.append(Interface(group, mtu))
-        set_address(found[-1] if address[0] == 4 else found[0], address)
-        (found[-1] if address[0] == 4 else found[0]).gateway |= bool(subnet.get("gateway"))
+        set_address(found[-1] if subnet.family == 4 else found[0], subnet)
     accept = entry.get("accept-ra", entry.get("accept_ra"))
     for interface in found:
         interface.router_adv = None if accept is None else bool(accept)
@@ -178,53 +201,35 @@ def read_interfaces(entry, uplink, vlan):
     return subnets
 
 
-def read_address(subnet):
-    """(family, address): address is "dhcp", or with netmask or prefix length."""
-    kind, name = subnet.get("type"), subnet["interface"]
-    if kind in ("dhcp", "dhcp4"):
-        return 4, "dhcp", kind == "dhcp"
-    if kind == "dhcp6":
-        return 6, "dhcp", True
-    if kind != "static":
-        raise AgentError("interface {}: a subnet of type {} is not supported".format(name, kind))
-    try:
-        family, address, bits = parse_cidr(text(subnet, "address"))
-    except AgentError as e:
-        raise AgentError("interface {}: {}".format(name, e))
-    subnet["family"], subnet["parsed"] = family, (address, bits)
-    return (4, (address, netmask(bits)), False) if family == 4 else (6, "{}/{}".format(address, bits), False)
+def configured(entry):
+    """The subnets in which an interface is to have an address."""
+    return [s for s in dicts(entry, "subnets") if s.get("type") != "manual"]
 
 
-def set_address(interface, address):
-    family, value, dhcp6 = address
-    interface.dhcp6 |= dhcp6
-    if family == 4:
-        interface.ipv4 = value
-    elif value != "dhcp":
-        interface.ipv6.append(value)
+def set_address(interface, subnet):
+    interface.dhcp6 |= subnet.dhcp6
+    interface.gateway |= bool(subnet.entry.get("gateway"))
+    if subnet.dhcp4:
+        interface.ipv4 = "dhcp"
+    elif subnet.address and subnet.family == 4:
+        interface.ipv4 = (subnet.address, netmask(subnet.bits))
+    elif subnet.address:
+        interface.ipv6.append("{}/{}".format(subnet.address, subnet.bits))
 
 
-def read_names(subnet, network):
-    network.servers = merge(network.servers, subnet.get("dns_nameservers"))
-    network.search = merge(network.search, subnet.get("dns_search"))
+def read_names(entry, network, servers="dns_nameservers", search="dns_search"):
+    network.servers = merge(network.servers, [parse_ip(server)[1] for server in strings(entry.get(servers))])
+    network.search = merge(network.search, strings(entry.get(search)))
 
 
 def read_routes(subnets, notes):
     """The default routes, then the others, each destination once."""
     found = []
     for subnet in subnets:
-        if subnet.get("gateway"):
-            family, gateway = parse_ip(subnet["gateway"])
+        if subnet.entry.get("gateway"):
+            family, gateway = parse_ip(subnet.entry["gateway"])
             found.append((0, family, "default", gateway))
-        for route in subnet.get("routes") or []:
-            if not isinstance(route, dict) or not route.get("destination") or not route.get("gateway"):
-                raise AgentError("interface {}: the route {} has no destination or no gateway".format(
-                    subnet["interface"], route))
-            family, address, bits = parse_cidr(route["destination"])
-            if parse_ip(route["gateway"])[0] != family:
-                raise AgentError("route to {}: its gateway {} is of another kind".format(
-                    route["destination"], route["gateway"]))
-            found.append((route.get("metric") or 0, family, network_of(family, address, bits), parse_ip(route["gateway"])[1]))
+        found += [read_route(route, subnet) for route in dicts(subnet.entry, "routes")]
     routes = {}
     for metric, family, destination, gateway in sorted(found, key=lambda r: (r[2] != "default", r[0])):
         known = routes.setdefault((family, destination), gateway)
@@ -234,20 +239,30 @@ def read_routes(subnets, notes):
         routes, key=lambda r: (r[1] != "default", r))]
 
 
+def read_route(route, subnet):
+    """(metric, family, destination, gateway)"""
+    metric = route.get("metric") or 0
+    if not route.get("destination") or not route.get("gateway") or not isinstance(metric, int):
+        raise AgentError("interface {}: the route {} has no destination, no gateway or an odd metric".format(
+            subnet.interface, route))
+    family, address, bits = parse_cidr(route["destination"], smallest=0)
+    kind, gateway = parse_ip(route["gateway"])
+    if kind != family:
+        raise AgentError("route to {}: its gateway {} is of another kind".format(route["destination"], gateway))
+    return metric, family, network_of(family, address, bits) if bits else "default", gateway
+
+
 def check(network, subnets):
     if not subnets:
         raise AgentError("no interface has an address: this host could not be reached")
-    for server in network.servers:
-        parse_ip(server)
-    addresses = [s["parsed"][0] for s in subnets if "parsed" in s]
+    addresses = [s.address for s in subnets if s.address]
     for address in addresses:
         if addresses.count(address) > 1:
             raise AgentError("address {} is configured twice".format(address))
-    if any(s.get("type") != "static" for s in subnets):
+    if len(addresses) < len(subnets):
         return  # a lease may bring the network of any gateway
-    networks = [(s["family"], network_of(s["family"], *s["parsed"]), s["parsed"][1]) for s in subnets]
     for family, destination, gateway in network.routes:
-        if not any(f == family and network_of(f, gateway, bits) == net for f, net, bits in networks):
+        if not any(s.family == family and network_of(family, gateway, s.bits) == s.network() for s in subnets):
             raise AgentError("gateway {} of the route to {} is in no subnet of this host".format(gateway, destination))
 
 
@@ -281,7 +296,16 @@ def text(entry, key):
 
 
 def strings(value):
-    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
+    """The texts in a list, or a single one."""
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else [value] if isinstance(value, str) else []
+
+
+def dicts(entry, key):
+    """The objects in a list; a value that is none is an error, for it would be lost."""
+    value = entry.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+        raise AgentError("{}: {} is {!r}".format(entry.get("name") or "network", key, value))
+    return value
 
 
 def read_mac(entry):
@@ -293,7 +317,7 @@ def read_mac(entry):
 
 def read_mtu(entry):
     mtu = entry.get("mtu") or 1500
-    if not isinstance(mtu, int) or not 1280 <= mtu <= 9000:
+    if not isinstance(mtu, int) or isinstance(mtu, bool) or not 1280 <= mtu <= 9000:
         raise AgentError("interface {}: its MTU {!r} is not 1280 to 9000".format(entry["name"], mtu))
     return mtu
 
@@ -301,7 +325,7 @@ def read_mtu(entry):
 def merge(known, more):
     """known and what is new in more, in order."""
     result = list(known)
-    for value in [more] if isinstance(more, str) else strings(more):
+    for value in more:
         if value not in result:
             result.append(value)
     return result
@@ -317,10 +341,11 @@ def parse_ip(value):
     raise AgentError("{!r} is not an IP address".format(value))
 
 
-def parse_cidr(value):
+def parse_cidr(value, smallest=1):
+    """(family, address, bits) of "ADDRESS/BITS"."""
     address, _, bits = str(value).partition("/")
     family, address = parse_ip(address)
-    if not bits.isdigit() or not 1 <= int(bits) <= (32 if family == 4 else 128):
+    if not re.match("[0-9]{1,3}$", bits) or not smallest <= int(bits) <= (32 if family == 4 else 128):
         raise AgentError("{!r} is not an IP address with a prefix length".format(value))
     return family, address, int(bits)
 

@@ -3,35 +3,52 @@
 The management interface comes first: its vSwitch (vSwitch0, which the
 installation made) gets its uplinks and port groups, then vmk0 moves to it. Only
 when that is done, what is left of the old network goes, which frees its uplink
-for another vSwitch. All steps can be undone, and nothing survives a reboot
-before auto-backup.sh has run.
+for another vSwitch. If anything fails, restore.py brings the old one back.
 """
 
-from host import AgentError, Step, parse_blocks, parse_fields, parse_list, parse_table
+from host import AgentError, Step
 
 MAIN_SWITCH, MANAGEMENT, OLD_GROUP = "vSwitch0", "vmk0", "Management Network"
 STANDARD = ["esxcli", "network", "vswitch", "standard"]
 INTERFACE = ["esxcli", "network", "ip", "interface"]
+ROUTE, DNS = ["esxcli", "network", "ip", "route"], ["esxcli", "network", "ip", "dns"]
 BALANCING = {"srcport": "portid", "srcmac": "mac"}  # as policy get says it, and as set wants it
 
 
 class State:
-    """What the host has."""
+    """What the host has, in values that JSON can keep."""
 
-    def __init__(self, host):
-        self.host = host
-        self.nics = parse_table(host.esxcli("network", "nic", "list"))
-        self.switches = parse_blocks(host.esxcli("network", "vswitch", "standard", "list"))
-        self.groups = dict((row["Name"], (row["Virtual Switch"], row["VLAN ID"])) for row in parse_table(
-            host.esxcli("network", "vswitch", "standard", "portgroup", "list")))
-        self.interfaces = parse_blocks(host.esxcli("network", "ip", "interface", "list"))
-        self.ipv4 = by_name(host.esxcli("network", "ip", "interface", "ipv4", "get"))
-        self.ipv6 = by_name(host.esxcli("network", "ip", "interface", "ipv6", "get"))
-        self.addresses6 = parse_table(host.esxcli("network", "ip", "interface", "ipv6", "address", "list"))
-        self.routes = dict((family, parse_table(host.esxcli("network", "ip", "route", "ipv{}".format(family), "list")))
-                           for family in (4, 6))
-        self.servers = parse_list(host.esxcli("network", "ip", "dns", "server", "list"))
-        self.search = parse_list(host.esxcli("network", "ip", "dns", "search", "list"))
+    def __init__(self, host=None, record=None):
+        """As the host has it now, or as it was when record() was called."""
+        if record is None:
+            self.read(host)
+        else:
+            self.__dict__.update(record)
+
+    def record(self):
+        return dict(self.__dict__)
+
+    def read(self, host):
+        standard, interface = STANDARD[1:], INTERFACE[1:]
+        self.nics = host.table(["Name", "MAC Address"], "network", "nic", "list")
+        self.switches = host.blocks(["Uplinks", "MTU"], *(standard + ["list"]))
+        self.groups = dict((row["Name"], [row["Virtual Switch"], row["VLAN ID"]]) for row in host.table(
+            ["Name", "Virtual Switch", "VLAN ID"], *(standard + ["portgroup", "list"])))
+        self.interfaces = host.blocks(["MAC Address", "Portgroup", "MTU"], *(interface + ["list"]))
+        self.ipv4 = by_name(host.table(["Name", "IPv4 Address", "IPv4 Netmask", "Address Type"], *(interface + ["ipv4", "get"])))
+        self.ipv6 = by_name(host.table(["Name"], *(interface + ["ipv6", "get"])))
+        self.addresses6 = host.table(["Interface", "Address", "Netmask"], *(interface + ["ipv6", "address", "list"]))
+        self.routes = dict((family, host.table(["Network", "Netmask", "Gateway", "Interface"], *(ROUTE[1:] + [family, "list"])))
+                           for family in ("ipv4", "ipv6"))
+        self.servers = read_list(host.fields(["DNSServers"], *(DNS[1:] + ["server", "list"])))
+        self.search = read_list(host.fields(["DNSSearch Domains"], *(DNS[1:] + ["search", "list"])))
+        self.policies = dict((name, read_teaming(host.fields(
+            ["Load Balancing", "Active Adapters"], *(standard + ["policy", "failover", "get", "--vswitch-name=" + name]))))
+                             for name in self.switches)
+        self.tags = dict((name, members(host.fields(["Tags"], *(interface + ["tag", "get", "--interface-name=" + name]))["Tags"]))
+                         for name in self.interfaces)
+        if not self.switches or not self.interfaces:
+            raise AgentError("this host has no vSwitch or no VMkernel interface")
 
     def nic(self, mac):
         found = [nic["Name"] for nic in self.nics if nic.get("MAC Address", "").lower() == mac]
@@ -45,11 +62,14 @@ class State:
         return members(self.switches.get(switch, {}).get("Uplinks"))
 
     def teaming(self, switch):
-        """(load balancing, active, standby)."""
-        fields = parse_fields(self.host.esxcli(*(STANDARD[1:] + ["policy", "failover", "get", "--vswitch-name=" + switch])))
-        balancing = fields.get("Load Balancing", "")
-        return (BALANCING.get(balancing, balancing), members(fields.get("Active Adapters")),
-                members(fields.get("Standby Adapters")))
+        """[load balancing, active, standby]; that of a new switch if there is none."""
+        return self.policies.get(switch, ["portid", [], []])
+
+    def mtu(self, switch):
+        return self.switches.get(switch, {}).get("MTU", "1500")
+
+    def switch_of(self, group):
+        return self.groups.get(group, [None])[0]
 
 
 def plan(wanted, state):
@@ -82,15 +102,15 @@ def switch_names(wanted, state):
     """{Uplink: vSwitch}. The first uplink has the management interface."""
     names = {wanted.uplinks[0]: MAIN_SWITCH}
     for uplink in wanted.uplinks[1:]:
-        there = state.groups.get(uplink.groups[0][0], (None,))[0]  # from an earlier run
+        there = state.switch_of(uplink.groups[0][0])  # from an earlier run
         number = 1
         while "vSwitch{}".format(number) in list(state.switches) + list(names.values()):
             number += 1
         names[uplink] = there or "vSwitch{}".format(number)
     for uplink in wanted.uplinks:
         for group, _ in uplink.groups:
-            there = state.groups.get(group, (names[uplink],))[0]
-            if there != names[uplink]:
+            there = state.switch_of(group)
+            if there not in (None, names[uplink]):
                 raise AgentError("port group {} is on {} already, not on {}".format(group, there, names[uplink]))
     return names
 
@@ -121,71 +141,80 @@ def check_addresses(wanted, state, vmks):
 
 def plan_switch(uplink, name, nics, state):
     switch, steps = "--vswitch-name=" + name, []
-    there = name in state.switches
-    if not there:
-        steps.append(Step(STANDARD + ["add", switch], STANDARD + ["remove", switch]))
-    before, mtu = state.uplinks(name), state.switches.get(name, {}).get("MTU", "1500")
+    if name not in state.switches:
+        steps.append(Step(STANDARD + ["add", switch]))
     for nic in nics:
-        if nic not in before:
+        if nic not in state.uplinks(name):
             steps += take_uplink(nic, name, state)
-            steps.append(uplink_step("add", "remove", nic, name))
-    teaming = state.teaming(name) if there else ("portid", [], [])
+            steps.append(Step(set_uplink("add", nic, name)))
     active = nics if not uplink.preferred else [nics[uplink.members.index(uplink.preferred)]]
-    standby = [nic for nic in nics if nic not in active]
-    if teaming != (uplink.teaming, active, standby):
-        steps.append(Step(set_teaming(switch, uplink.teaming, active, standby),
-                          *[set_teaming(switch, *teaming)] if teaming[1] else []))
-    if mtu != str(uplink.mtu):
-        steps.append(Step(STANDARD + ["set", "--mtu={}".format(uplink.mtu), switch],
-                          STANDARD + ["set", "--mtu=" + mtu, switch]))
+    teaming = [uplink.teaming, active, [nic for nic in nics if nic not in active]]
+    if state.teaming(name) != teaming:
+        steps.append(Step(set_teaming(name, teaming)))
+    if state.mtu(name) != str(uplink.mtu):
+        steps.append(Step(STANDARD + ["set", "--mtu={}".format(uplink.mtu), switch]))
     return steps
 
 
 def take_uplink(nic, name, state):
     """Frees a NIC that is on another vSwitch; plan_removal has freed those of the old network."""
     owners = [s for s in state.switches if s not in (name, MAIN_SWITCH) and nic in state.uplinks(s)]
-    return [uplink_step("remove", "add", nic, owner) for owner in owners]
+    return [Step(set_uplink("remove", nic, owner)) for owner in owners]
 
 
-def uplink_step(do, undo, nic, switch):
-    arguments = ["--uplink-name=" + nic, "--vswitch-name=" + switch]
-    return Step(STANDARD + ["uplink", do] + arguments, STANDARD + ["uplink", undo] + arguments)
+def set_uplink(verb, nic, switch):
+    return STANDARD + ["uplink", verb, "--uplink-name=" + nic, "--vswitch-name=" + switch]
 
 
-def set_teaming(switch, balancing, active, standby):
-    command = STANDARD + ["policy", "failover", "set", switch, "--load-balancing=" + balancing,
+def set_teaming(switch, teaming):
+    balancing, active, standby = teaming
+    command = STANDARD + ["policy", "failover", "set", "--vswitch-name=" + switch, "--load-balancing=" + balancing,
                           "--active-uplinks=" + ",".join(active)]
     return command + (["--standby-uplinks=" + ",".join(standby)] if standby else [])
 
 
 def plan_group(name, vlan, switch, state):
-    steps, group = [], ["--portgroup-name=" + name]
-    old = state.groups.get(name)
+    steps, old = [], state.groups.get(name)
     if old is None:
-        where = group + ["--vswitch-name=" + switch]
-        steps.append(Step(STANDARD + ["portgroup", "add"] + where, STANDARD + ["portgroup", "remove"] + where))
+        steps.append(Step(change_group("add", name, switch)))
     if (old[1] if old else "0") != str(vlan):
-        back = [STANDARD + ["portgroup", "set"] + group + ["--vlan-id=" + old[1]]] if old else []
-        steps.append(Step(STANDARD + ["portgroup", "set"] + group + ["--vlan-id={}".format(vlan)], *back))
+        steps.append(Step(set_vlan(name, vlan)))
     return steps
+
+
+def change_group(verb, name, switch):
+    return STANDARD + ["portgroup", verb, "--portgroup-name=" + name, "--vswitch-name=" + switch]
+
+
+def set_vlan(group, vlan):
+    return STANDARD + ["portgroup", "set", "--portgroup-name=" + group, "--vlan-id={}".format(vlan)]
 
 
 def plan_interface(interface, vmk, state, fresh):
     """vmk0 keeps the MAC address of the machine the image was built on; only a new one gets another."""
-    name, steps = "--interface-name=" + vmk, []
-    old = state.interfaces.get(vmk)
+    steps, old = [], state.interfaces.get(vmk)
     if not is_same(interface, old):
         fresh.add(vmk)
-        if old is not None:
-            steps.append(Step(INTERFACE + ["remove", name], *restore_interface(vmk, old, state)))
-        add = INTERFACE + ["add", name, "--portgroup-name=" + interface.group]
-        add += ["--mac-address=" + interface.mac] if interface.mac else []
-        steps.append(Step(add + ["--mtu={}".format(interface.mtu)], INTERFACE + ["remove", name]))
-        if vmk == MANAGEMENT:
-            steps.append(Step(INTERFACE + ["tag", "add", name, "--tagname=Management"]))
+        steps += [Step(remove_interface(vmk))] if old else []
+        steps.append(Step(add_interface(vmk, interface.group, interface.mac, interface.mtu)))
+    if vmk == MANAGEMENT and (vmk in fresh or "Management" not in state.tags.get(vmk, [])):
+        steps.append(Step(add_tag(vmk, "Management")))
     if vmk in fresh or not has_ipv4(interface, state.ipv4.get(vmk, {})):
-        steps.append(Step(set_ipv4(name, interface.ipv4)))
+        steps.append(Step(set_ipv4(vmk, interface.ipv4)))
     return steps + plan_ipv6(interface, vmk, state, vmk in fresh)
+
+
+def add_interface(vmk, group, mac, mtu):
+    command = INTERFACE + ["add", "--interface-name=" + vmk, "--portgroup-name=" + group]
+    return command + (["--mac-address=" + mac] if mac else []) + ["--mtu={}".format(mtu)]
+
+
+def remove_interface(vmk):
+    return INTERFACE + ["remove", "--interface-name=" + vmk]
+
+
+def add_tag(vmk, tag):
+    return INTERFACE + ["tag", "add", "--interface-name=" + vmk, "--tagname=" + tag]
 
 
 def is_same(interface, old):
@@ -193,26 +222,13 @@ def is_same(interface, old):
         interface.mac in (None, old.get("MAC Address", "").lower()))
 
 
-def restore_interface(vmk, old, state):
-    """The commands that make an interface again as it was."""
-    name, row = "--interface-name=" + vmk, state.ipv4.get(vmk, {})
-    address = "dhcp"
-    if row.get("Address Type") == "STATIC":
-        address = (row["IPv4 Address"], row["IPv4 Netmask"])
-    commands = [INTERFACE + ["add", name, "--portgroup-name=" + old.get("Portgroup", OLD_GROUP),
-                             "--mac-address=" + old.get("MAC Address", ""), "--mtu=" + old.get("MTU", "1500")],
-                set_ipv4(name, address)]
-    if vmk == MANAGEMENT:
-        commands.append(INTERFACE + ["tag", "add", name, "--tagname=Management"])
-    return commands
-
-
-def set_ipv4(name, address):
-    command = INTERFACE + ["ipv4", "set", name]
+def set_ipv4(vmk, address, peer_dns="true"):
+    """address is None, "dhcp" or (address, netmask)."""
+    command = INTERFACE + ["ipv4", "set", "--interface-name=" + vmk]
     if address is None:
         return command + ["--type=none"]
     if address == "dhcp":
-        return command + ["--type=dhcp", "--peer-dns=true"]
+        return command + ["--type=dhcp", "--peer-dns=" + peer_dns]
     return command + ["--type=static", "--ipv4=" + address[0], "--netmask=" + address[1]]
 
 
@@ -223,71 +239,86 @@ def has_ipv4(interface, row):
 
 
 def plan_ipv6(interface, vmk, state, fresh):
-    name, settings, row = "--interface-name=" + vmk, [], {} if fresh else state.ipv6.get(vmk, {})
+    settings, row = [], {} if fresh else state.ipv6.get(vmk, {})
     if interface.dhcp6 and row.get("DHCPv6 Enabled") != "true":
         settings += ["--enable-dhcpv6=true", "--peer-dns=true"]
     if interface.router_adv is not None and row.get("Router Adv Enabled") != str(interface.router_adv).lower():
         settings.append("--enable-router-adv=" + str(interface.router_adv).lower())
-    steps = [Step(INTERFACE + ["ipv6", "set", name] + settings)] if settings else []
-    there = [] if fresh else ["{}/{}".format(r.get("Address"), r.get("Netmask")) for r in state.addresses6
-                              if r.get("Interface") == vmk]
-    address = INTERFACE + ["ipv6", "address"]
-    return steps + [Step(address + ["add", name, "--ipv6=" + a]) for a in interface.ipv6 if a not in there]
+    steps = [Step(INTERFACE + ["ipv6", "set", "--interface-name=" + vmk] + settings)] if settings else []
+    there = [] if fresh else addresses6(state, vmk)
+    return steps + [Step(change_address6("add", vmk, a)) for a in interface.ipv6 if a not in there]
+
+
+def addresses6(state, vmk):
+    return ["{}/{}".format(row["Address"], row["Netmask"]) for row in state.addresses6 if row["Interface"] == vmk]
+
+
+def change_address6(verb, vmk, address):
+    return INTERFACE + ["ipv6", "address", verb, "--interface-name=" + vmk, "--ipv6=" + address]
 
 
 def plan_removal(wanted, nics, names, state):
     """What the installation had and MAAS does not want goes when the management network stands."""
-    steps, main = [], "--vswitch-name=" + MAIN_SWITCH
-    if state.groups.get(OLD_GROUP, (None,))[0] == MAIN_SWITCH:
-        group = ["--portgroup-name=" + OLD_GROUP, main]
-        steps.append(Step(STANDARD + ["portgroup", "remove"] + group, STANDARD + ["portgroup", "add"] + group))
-    for nic in state.uplinks(MAIN_SWITCH):
-        if nic not in nics[wanted.uplinks[0]]:
-            steps.append(uplink_step("remove", "add", nic, MAIN_SWITCH))
-    return steps
+    steps = []
+    if state.switch_of(OLD_GROUP) == MAIN_SWITCH:
+        steps.append(Step(change_group("remove", OLD_GROUP, MAIN_SWITCH)))
+    return steps + [Step(set_uplink("remove", nic, MAIN_SWITCH)) for nic in state.uplinks(MAIN_SWITCH)
+                    if nic not in nics[wanted.uplinks[0]]]
 
 
 def plan_routes(wanted, state, fresh):
     """Routes whose interface is made anew go with the old one."""
     steps = []
-    for family, network, gateway in wanted.routes:
-        there = [row for row in state.routes[family] if row.get("Interface") not in fresh
+    for number, network, gateway in wanted.routes:
+        family = "ipv{}".format(number)
+        there = [row for row in state.routes[family] if row["Interface"] not in fresh
                  and row_network(family, row) == network and row.get("Source") != "DHCP"]
-        if any(row.get("Gateway") == gateway for row in there):
-            continue
-        command = ["esxcli", "network", "ip", "route", "ipv{}".format(family)]
-        arguments = ["--gateway=" + gateway, "--network=" + network]
-        for row in there:
-            other = ["--gateway=" + row["Gateway"], "--network=" + network]
-            steps.append(Step(command + ["remove"] + other, command + ["add"] + other))
-        steps.append(Step(command + ["add"] + arguments, command + ["remove"] + arguments))
+        if not any(row["Gateway"] == gateway for row in there):
+            steps += [Step(change_route("remove", family, network, row["Gateway"])) for row in there]
+            steps.append(Step(change_route("add", family, network, gateway)))
     return steps
 
 
+def change_route(verb, family, network, gateway):
+    return ROUTE + [family, verb, "--gateway=" + gateway, "--network=" + network]
+
+
 def row_network(family, row):
-    mask = row.get("Netmask", "")
-    if row.get("Network") == "default":
+    if row["Network"] == "default":
         return "default"
-    bits = mask if family == 6 else sum(bin(int(part)).count("1") for part in mask.split(".") if part.isdigit())
-    return "{}/{}".format(row.get("Network"), bits)
+    bits = row["Netmask"]
+    if family == "ipv4":
+        bits = sum(bin(int(part)).count("1") for part in bits.split(".") if part.isdigit())
+    return "{}/{}".format(row["Network"], bits)
 
 
 def plan_names(wanted, state, fresh):
     """The list does not tell which servers came with a lease and go with its interface: where
     an interface is made anew, those are added too, which fails for the others."""
-    dns, steps = ["esxcli", "network", "ip", "dns"], []
-    for kind, option, values, known in (("server", "--server=", wanted.servers, state.servers),
-                                        ("search", "--domain=", wanted.search, state.search)):
-        for value in values:
-            if value not in known or fresh:
-                steps.append(Step(dns + [kind, "add", option + value], dns + [kind, "remove", option + value],
-                                  may_fail=value in known))
+    steps = []
+    for kind, values, known in (("server", wanted.servers, state.servers), ("search", wanted.search, state.search)):
+        steps += [Step(change_name("add", kind, value), may_fail=value in known)
+                  for value in values if value not in known or fresh]
     return steps
 
 
-def by_name(table):
-    return dict((row.get("Name"), row) for row in parse_table(table))
+def change_name(verb, kind, value):
+    return DNS + [kind, verb, {"server": "--server=", "search": "--domain="}[kind] + value]
+
+
+def by_name(rows):
+    return dict((row["Name"], row) for row in rows)
 
 
 def members(value):
     return [v.strip() for v in (value or "").split(",") if v.strip()]
+
+
+def read_list(fields):
+    """The values of a single field."""
+    return [v for value in fields.values() for v in members(value)]
+
+
+def read_teaming(fields):
+    balancing = fields["Load Balancing"]
+    return [BALANCING.get(balancing, balancing), members(fields["Active Adapters"]), members(fields.get("Standby Adapters"))]
