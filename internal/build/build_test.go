@@ -326,9 +326,9 @@ func TestDamagedRecords(t *testing.T) {
 			if _, err := s.Load(b.ID()); fault.ClassOf(err) != fault.Input || !strings.Contains(err.Error(), "damaged") {
 				t.Errorf("err = %v", err)
 			}
-			builds, damaged := s.All()
-			if len(builds) != 0 || len(damaged) != 1 {
-				t.Errorf("All = %d builds, errors %v", len(builds), damaged)
+			builds, damaged, err := s.All()
+			if err != nil || len(builds) != 0 || damaged[b.ID()] == nil {
+				t.Errorf("All = %d builds, damaged %v, %v", len(builds), damaged, err)
 			}
 		})
 	}

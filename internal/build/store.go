@@ -183,6 +183,11 @@ func (s *Store) Load(id string) (*Build, error) {
 	}
 	path := filepath.Join(s.Dir(id), recordName)
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, dirErr := os.Stat(s.Dir(id)); dirErr == nil {
+			return nil, fault.New(fault.Input, "%s is missing: remove its directory to build anew", path)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read build %s: %w", id, err)
 	}
@@ -207,26 +212,27 @@ func (s *Store) Load(id string) (*Build, error) {
 	return b, nil
 }
 
-// All loads every build, oldest first. Damaged ones are returned as errors
+// All loads every build, oldest first. Damaged ones are returned as errors, by id,
 // beside the good ones.
-func (s *Store) All() (builds []*Build, damaged []error) {
+func (s *Store) All() (builds []*Build, damaged map[string]error, err error) {
 	entries, err := os.ReadDir(s.Builds)
 	if err != nil {
-		return nil, []error{fmt.Errorf("cannot read the builds: %w", err)}
+		return nil, nil, fmt.Errorf("cannot read the builds: %w", err)
 	}
+	damaged = map[string]error{}
 	for _, e := range entries {
 		if !idForm.MatchString(e.Name()) {
 			continue
 		}
 		b, err := s.Load(e.Name())
 		if err != nil {
-			damaged = append(damaged, err)
+			damaged[e.Name()] = err
 			continue
 		}
 		builds = append(builds, b)
 	}
 	sort.SliceStable(builds, func(i, j int) bool { return builds[i].Created.Before(builds[j].Created) })
-	return builds, damaged
+	return builds, damaged, nil
 }
 
 // Remove deletes a build's directory.
@@ -273,7 +279,8 @@ var temporary = regexp.MustCompile(`^\.new-[0-9]+$`)
 // Images may be anybody's directory (esxid build): nothing else is touched there.
 func (s *Store) Clean() error {
 	isTemporary := func(e fs.DirEntry) bool { return e.IsDir() && temporary.MatchString(e.Name()) }
-	errs := []error{removeFrom(s.Builds, isTemporary), removeFrom(s.Images, isTemporary)}
+	isKey := func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), "."+secretName+".") }
+	errs := []error{removeFrom(s.Builds, isTemporary), removeFrom(s.Images, isTemporary), removeFrom(filepath.Dir(s.Builds), isKey)}
 	builds, err := os.ReadDir(s.Builds)
 	errs = append(errs, err)
 	for _, b := range builds {
@@ -297,9 +304,12 @@ func removeFrom(dir string, unwanted func(fs.DirEntry) bool) error {
 	return errors.Join(errs...)
 }
 
+// secretName is the file, beside the builds, that holds the key.
+const secretName = "fingerprint.key"
+
 // Secret returns the key of password fingerprints, made at the first call.
 func (s *Store) Secret() ([]byte, error) {
-	path := filepath.Join(filepath.Dir(s.Builds), "fingerprint.key")
+	path := filepath.Join(filepath.Dir(s.Builds), secretName)
 	secret, err := os.ReadFile(path)
 	if err == nil && len(secret) == 32 {
 		return secret, nil

@@ -15,6 +15,7 @@ import (
 	"github.com/esxid/esxid/internal/durable"
 	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/iso"
+	"github.com/esxid/esxid/internal/journal"
 	"github.com/esxid/esxid/internal/watch"
 )
 
@@ -26,19 +27,21 @@ func (d *Daemon) onISO(ctx context.Context, e watch.Event) {
 	case watch.Refused:
 		d.reject(ctx, e.Path, e.Path+" "+e.Reason)
 	case watch.Waiting:
-		d.log.Info("waiting for a file to be complete", "file", e.Path, "reason", e.Reason)
-	case watch.Trouble:
-		d.log.Error("cannot watch for ISOs", "directory", e.Path, "error", e.Reason)
-	case watch.Recovered:
-		d.log.Info("watching for ISOs again", "directory", e.Path)
+		d.log.Info(fmt.Sprintf("Waiting for %s to be complete: it %s.", e.Path, e.Reason), "file", e.Path, "reason", e.Reason)
+	case watch.Trouble, watch.Recovered:
+		d.watchTrouble(troubleIncoming, e)
 	case watch.Gone, watch.Changed:
 	}
 }
 
+// moving is how long an ISO may take to be synced and, if incoming is a file system
+// of its own, copied.
+const moving = time.Hour
+
 // admit identifies a dropped file and moves it into the library or, with the
 // reason, to rejected.
 func (d *Daemon) admit(ctx context.Context, path string) {
-	info, err := d.identify(ctx, path)
+	info, err := d.identify(ctx, path, func(int64, int64) { d.mainLife.busy(bookkeeping) })
 	switch {
 	case err == nil:
 	case ctx.Err() != nil, errors.Is(err, fs.ErrNotExist):
@@ -46,17 +49,19 @@ func (d *Daemon) admit(ctx context.Context, path string) {
 	case errors.Is(err, iso.ErrChanged):
 		// The watch tells again when it is complete; moving it away would break
 		// the copy.
-		d.log.Info("a file changed while it was read; it is looked at again when it is complete", "file", path)
+		d.log.Info(path+" changed while it was read; it is looked at again when it is complete.", "file", path)
 		return
 	case fault.ClassOf(err) == fault.Input, fault.ClassOf(err) == fault.NotPermitted:
 		d.reject(ctx, path, err.Error())
 		return
 	default:
-		d.log.Error("cannot admit a file; it is tried again at the next rescan", "file", path, "error", err)
+		d.log.Error(fmt.Sprintf("%s cannot be read and is tried again at the next rescan: %v.", path, err), "file", path, "error", err)
 		return
 	}
+	d.mainLife.busy(moving)
 	if err := d.accept(ctx, info, path, filepath.Base(path)); err != nil {
-		d.log.Error("cannot take a file into the library; it is tried again at the next rescan", "file", path, "error", err)
+		d.checkSpace()
+		d.log.Error(fmt.Sprintf("%s cannot be moved into the library and is tried again at the next rescan: %v.", path, err), "file", path, "error", err)
 	}
 }
 
@@ -65,22 +70,39 @@ func (d *Daemon) admit(ctx context.Context, path string) {
 func (d *Daemon) accept(ctx context.Context, info iso.Info, path, name string) error {
 	var err error
 	if d.library.has(info.SHA256) {
-		d.log.Info("this ISO is known; the second copy is removed", "file", path, "version", info.Version, "build", info.Build)
+		d.log.Info(fmt.Sprintf("%s is known already (%s, build %s); the second copy is removed.", path, info.Version, info.Build),
+			"file", path, "version", info.Version, "iso_build", info.Build)
 		err = os.Remove(path)
 	} else {
 		info.Path = name
-		err = d.library.add(ctx, entry{Info: info, Added: time.Now().UTC().Truncate(time.Second)}, path)
+		err = d.library.add(ctx, entry{Info: info, Added: d.addedNow()}, path)
 	}
 	if err != nil {
 		return err
 	}
-	d.log.Info("accepted", "file", name, "product", info.Product, "version", info.Version, "update", info.Update, "build", info.Build, "vendor", info.Vendor)
+	d.log.Info(fmt.Sprintf("Accepted %s: %s %s, build %s.", name, info.Product, info.Version, info.Build), journal.Accepted.Attr(),
+		"file", name, "product", info.Product, "version", info.Version, "update", info.Update, "iso_build", info.Build, "vendor", info.Vendor, "iso", info.SHA256)
 	d.retryFailed(info.SHA256)
 	d.reconcile()
 	return nil
 }
 
-func (d *Daemon) identify(ctx context.Context, path string) (iso.Info, error) {
+// addedNow is the time that is noted for an ISO. Among ISOs of one build number the
+// one dropped last counts, so a clock that was set back must not make it older than
+// one that is there.
+func (d *Daemon) addedNow() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now().UTC().Truncate(time.Second)
+	for _, added := range d.added {
+		if !now.After(added) {
+			now = added.Add(time.Second)
+		}
+	}
+	return now
+}
+
+func (d *Daemon) identify(ctx context.Context, path string, progress func(done, total int64)) (iso.Info, error) {
 	img, err := iso.Open(path)
 	if err != nil {
 		return iso.Info{}, err
@@ -88,14 +110,14 @@ func (d *Daemon) identify(ctx context.Context, path string) (iso.Info, error) {
 	defer img.Close()
 	info, warnings, err := iso.Identify(ctx, img)
 	if err == nil {
-		info.SHA256, err = img.SHA256(ctx, nil)
+		info.SHA256, err = img.SHA256(ctx, progress)
 	}
 	// What was read of a file that changed meanwhile says nothing, good or bad.
 	if changed := img.Unchanged(); changed != nil {
 		return info, changed
 	}
 	for _, w := range warnings {
-		d.log.Warn("the ISO's own metadata is not consistent", "file", path, "warning", w)
+		d.log.Warn(fmt.Sprintf("What %s says of itself is not consistent: %s.", path, w), "file", path, "warning", w)
 	}
 	return info, err
 }
@@ -117,10 +139,14 @@ func (d *Daemon) reject(ctx context.Context, path, reason string) {
 		err = move(ctx, path, to)
 	}
 	if err != nil {
-		d.log.Error("cannot move a rejected file away", "file", path, "reason", reason, "error", err)
+		d.log.Error(fmt.Sprintf("A rejected file cannot be moved away: %v; it was rejected because %s.", err, reason), "file", path, "reason", reason, "error", err)
 		return
 	}
-	d.log.Error("rejected", "file", path, "reason", reason, "moved_to", to)
+	d.log.Error(fmt.Sprintf("Rejected %s: %s. It was moved to %s.", path, reason, to), journal.Rejected.Attr(), "file", path, "reason", reason, "moved_to", to)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lastRejected = to
+	d.refresh()
 }
 
 // retryFailed gives the builds of an ISO that was dropped again another try.

@@ -53,9 +53,10 @@ func (d *Daemon) Rebuild(which, by string) (string, error) {
 	defer d.mu.Unlock()
 	b := d.builds[which]
 	if b == nil {
-		if b = d.owner(which); b == nil {
-			return "", fmt.Errorf("cannot rebuild %.100q: %w", which, ErrNoBuild)
-		}
+		b = d.named(which)
+	}
+	if b == nil {
+		return "", fmt.Errorf("cannot rebuild %.100q: %w", which, ErrNoBuild)
 	}
 	if err := d.workable(b); err != nil {
 		return "", fmt.Errorf("cannot rebuild %s: %w", b.ID(), err)
@@ -67,6 +68,18 @@ func (d *Daemon) Rebuild(which, by string) (string, error) {
 	d.redo(b, build.Queued)
 	d.log.Info("rebuild requested", "build", b.ID(), "name", b.Plan.Name, "by", by)
 	return b.ID(), nil
+}
+
+// named returns the build that a boot resource name is meant to stand for: of the
+// newest ISO, also if it failed.
+func (d *Daemon) named(name string) *build.Build {
+	var newest *build.Build
+	for _, id := range d.current {
+		if b := d.builds[id]; b != nil && b.Plan.Name == name && (newest == nil || d.compare(b, newest) > 0) {
+			newest = b
+		}
+	}
+	return newest
 }
 
 // Retry lets a build that failed, was cancelled or waits for its next try go on now, from
@@ -247,7 +260,7 @@ func (d *Daemon) Build(ctx context.Context, f *os.File, name, by string) (string
 		return "", fmt.Errorf("cannot copy the ISO: %w", err)
 	}
 	defer os.Remove(path) // fails once it is in the library
-	identified, err := d.identify(ctx, path)
+	identified, err := d.identify(ctx, path, nil)
 	if err != nil {
 		return "", fmt.Errorf("cannot use %s: %w", name, err)
 	}

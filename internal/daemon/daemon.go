@@ -26,22 +26,26 @@ import (
 	"github.com/esxid/esxid/internal/build"
 	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/fault"
-	"github.com/esxid/esxid/internal/iso"
+	"github.com/esxid/esxid/internal/journal"
 	"github.com/esxid/esxid/internal/nbd"
-	"github.com/esxid/esxid/internal/watch"
 )
 
 // Daemon is the service. Make one with New and call Run once.
 type Daemon struct {
 	inUse   atomic.Pointer[settings]
 	load    func() (*config.Config, error)
+	reload  chan struct{} // capacity 1: read the configuration again
 	log     *slog.Logger
 	version string
 	store   *build.Store
 	library *library
 	secret  []byte
 	// runner makes what runs the steps; tests of the queue put their own here.
-	runner func() runner
+	runner    func() runner
+	freeSpace func(dir string) (int64, error)
+
+	lives                            []*life // of the loops, for the watchdog
+	mainLife, buildLife, publishLife *life
 
 	buildWake, publishWake chan struct{} // capacity 1: "look again"
 	look, rescan, changed  chan struct{} // capacity 1: reconcile, read incoming, there is another Snapshot
@@ -54,9 +58,17 @@ type Daemon struct {
 	running  map[string]context.CancelFunc // by id
 	live     map[string]*live              // by id: what may be seen of the running ones
 	line     string                        // the last status line
+	troubles map[string]string             // see troubles.go
+	targets  map[string]*health            // by target's name
+	damaged  map[string]error              // by id: builds whose records cannot be used
+	unsaved  map[string]bool               // by id: builds whose records could not be written
+	// lastRejected is where the file is that was rejected last.
+	lastRejected string
 	// incomplete: the last reconcile could not find out or write everything.
 	incomplete bool
-	accel      string // resolved; empty until the first build
+	// accel is how virtual machines run here, found out for the setting accelFor;
+	// empty until the first build. Both belong to buildLoop.
+	accel, accelFor string
 }
 
 // runner runs the steps of a build; build.Runner is the real one.
@@ -73,11 +85,14 @@ func New(load func() (*config.Config, error), version string, log *slog.Logger) 
 		return nil, err
 	}
 	d := &Daemon{
-		load: load, log: log, version: version,
+		load: load, reload: make(chan struct{}, 1), log: log, version: version,
+		freeSpace: build.FreeSpace, troubles: map[string]string{}, targets: map[string]*health{}, damaged: map[string]error{}, unsaved: map[string]bool{},
+		mainLife: newLife("main loop"), buildLife: newLife("loop of the builds"), publishLife: newLife("loop of the publications"),
 		buildWake: make(chan struct{}, 1), publishWake: make(chan struct{}, 1),
 		look: make(chan struct{}, 1), rescan: make(chan struct{}, 1), changed: make(chan struct{}, 1), live: map[string]*live{},
 		builds: map[string]*build.Build{}, current: map[string]string{}, added: map[string]time.Time{}, running: map[string]context.CancelFunc{},
 	}
+	d.lives = []*life{d.mainLife, d.buildLife, d.publishLife}
 	d.inUse.Store(first)
 	d.runner = d.stepRunner
 	return d, nil
@@ -86,6 +101,7 @@ func New(load func() (*config.Config, error), version string, log *slog.Logger) 
 // Run runs the service until ctx ends. A step that is interrupted by that is
 // run again at the next start.
 func (d *Daemon) Run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { notify("STOPPING=1\nSTATUS=Stopping") })()
 	unlock, err := d.prepare()
 	if err != nil {
 		return err
@@ -97,52 +113,51 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err := d.recover(ctx); err != nil {
 		return err
 	}
-	cfg := d.settings().cfg
-	isos, err := watch.ISOs(ctx, d.incoming(), watch.Options{
-		Settle: cfg.Watch.Settle, Rescan: cfg.Watch.Rescan, Again: d.rescan, Whole: iso.Whole,
-	})
-	if err != nil {
-		return err
-	}
-	kickstarts, err := watch.Kickstarts(ctx, cfg.KickstartDir, watch.Options{Settle: cfg.Watch.Settle, Rescan: cfg.Watch.Rescan})
+	watches, err := d.watch(ctx, d.settings().cfg)
 	if err != nil {
 		return err
 	}
 	var workers sync.WaitGroup
-	for _, work := range []func(context.Context){d.buildLoop, d.publishLoop} {
+	for _, work := range []func(context.Context){d.buildLoop, d.publishLoop, d.watchdog} {
 		workers.Go(func() { work(ctx) })
 	}
 	defer workers.Wait()
 	defer cancel()
 
-	retry := time.NewTicker(cfg.Watch.Rescan)
-	defer retry.Stop()
 	d.reconcile()
-	d.log.Info("watching for installer ISOs", "incoming", d.incoming(), "targets", len(d.settings().targets))
-	if len(d.settings().targets) == 0 {
-		d.log.Warn("no target is configured: images stay in " + d.store.Images)
-	}
+	d.log.Info(fmt.Sprintf("Watching %s for installer ISOs; targets: %d.", d.incoming(), len(d.settings().targets)), "directory", d.incoming())
+	d.sayIfNoTarget()
 	notify("READY=1")
-	defer notify("STOPPING=1")
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case e, ok := <-isos:
+		case e, ok := <-watches.isos:
 			if !ok {
 				return stopped(ctx, d.incoming())
 			}
 			d.onISO(ctx, e)
-		case e, ok := <-kickstarts:
+		case e, ok := <-watches.kickstarts:
 			if !ok {
-				return stopped(ctx, cfg.KickstartDir)
+				return stopped(ctx, d.settings().cfg.KickstartDir)
 			}
 			d.onKickstart(e)
-		case <-retry.C:
-			d.again()
+		case <-watches.retry.C:
+			d.lookAgain()
 		case <-d.look:
 			d.reconcile()
+		case <-d.reload:
+			watches = d.reconfigure(ctx, watches)
+		case <-d.mainLife.asked:
 		}
+		d.mainLife.here()
+	}
+}
+
+// sayIfNoTarget tells the operator where images are when they go nowhere.
+func (d *Daemon) sayIfNoTarget() {
+	if len(d.settings().targets) == 0 {
+		d.log.Warn("No target is configured: images stay in "+d.store.Images+".", "directory", d.store.Images)
 	}
 }
 
@@ -210,33 +225,56 @@ func makeDir(path string, mode os.FileMode) error {
 	return os.Chmod(path, mode)
 }
 
+// recovering tells the service manager that starting takes a while yet: a step of
+// the recovery may take so long.
+func recovering(what string) {
+	notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d\nSTATUS=Starting: %s", bookkeeping.Microseconds(), what))
+}
+
 // recover loads the records and clears what an earlier process left behind.
 func (d *Daemon) recover(ctx context.Context) error {
+	recovering("removing what was left half-made")
 	if err := errors.Join(d.store.Clean(), unmove(d.library.dir), unmove(d.rejected())); err != nil {
-		d.log.Warn("cannot remove what an interrupted build left", "error", err)
+		d.log.Warn("What an interrupted build left cannot be removed: "+err.Error()+".", "error", err)
 	}
+	recovering("detaching block devices that were left attached")
 	if err := nbd.Recover(ctx, d.settings().cfg.RuntimeDir); err != nil {
-		d.log.Warn("cannot detach an nbd device an earlier esxid left", "error", err)
+		d.log.Warn("An nbd device that an earlier esxid left cannot be detached: "+err.Error()+".", "error", err)
 	}
+	recovering("reading the records")
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	builds, damaged := d.store.All()
-	for _, err := range damaged {
-		d.log.Error("a build's record cannot be used; the build is left alone", "error", err)
+	builds, damaged, err := d.store.All()
+	if err != nil {
+		return err
+	}
+	for id, err := range damaged {
+		d.damaged[id] = err
+		d.log.Error("A build's record cannot be used and the build is left alone: "+err.Error()+".", journal.RecordDamaged.Attr(), "build", id, "error", err)
 	}
 	for _, b := range builds {
 		if b.State == build.Building {
-			d.log.Info("continuing an interrupted build", "build", b.ID(), "name", b.Plan.Name)
-			if err := b.To(build.Queued, time.Now()); err != nil {
-				return err
-			}
+			d.log.Info(fmt.Sprintf("Going on with the interrupted build of %s.", b.Plan.Name), "build", b.ID(), "name", b.Plan.Name)
 		}
-		d.builds[b.ID()] = b
+		if err := d.adopt(b); err != nil {
+			return err
+		}
 		// Until there is a plan: the build of this ISO that moved on last.
 		if last := d.builds[d.current[b.Plan.ISO.SHA256]]; last == nil || !b.Changed.Before(last.Changed) {
 			d.current[b.Plan.ISO.SHA256] = b.ID()
 		}
 	}
+	return nil
+}
+
+// adopt takes over a record that was read from the disk.
+func (d *Daemon) adopt(b *build.Build) error {
+	if b.State == build.Building {
+		if err := b.To(build.Queued, time.Now()); err != nil {
+			return err
+		}
+	}
+	d.builds[b.ID()] = b
 	return nil
 }
 

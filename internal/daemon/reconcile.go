@@ -2,13 +2,18 @@ package daemon
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/journal"
 	"github.com/esxid/esxid/internal/kickstart"
 	"github.com/esxid/esxid/internal/watch"
 )
@@ -17,15 +22,26 @@ import (
 func (d *Daemon) onKickstart(e watch.Event) {
 	switch e.Kind {
 	case watch.Changed:
-		d.log.Info("kickstart overrides changed", "files", e.Paths)
+		d.log.Info("Kickstart overrides changed: "+strings.Join(e.Paths, ", ")+".", "files", e.Paths)
 		d.reconcile()
-	case watch.Trouble:
-		d.log.Error("cannot watch the kickstart overrides", "directory", e.Path, "error", e.Reason)
-	case watch.Recovered:
-		d.log.Info("watching the kickstart overrides again", "directory", e.Path)
+	case watch.Trouble, watch.Recovered:
+		d.watchTrouble(troubleKickstarts, e)
 		d.reconcile()
 	case watch.Complete, watch.Refused, watch.Waiting, watch.Gone:
 	}
+}
+
+// watchTrouble notes that a directory is not watched, or is watched again.
+func (d *Daemon) watchTrouble(what string, e watch.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e.Kind == watch.Recovered {
+		d.trouble(what, "")
+		d.log.Info("Watching "+e.Path+" again.", "directory", e.Path)
+		return
+	}
+	d.trouble(what, "Not watching "+e.Path+": "+e.Reason)
+	d.log.Error(e.Path+" is not watched: "+e.Reason+".", journal.WatchTrouble.Attr(), "directory", e.Path, "error", e.Reason)
 }
 
 // reconcile makes the builds the library, the overrides and the configuration
@@ -40,7 +56,7 @@ func (d *Daemon) reconcile() {
 	entries, damaged, err := d.library.all()
 	d.incomplete = err != nil || len(damaged) > 0
 	if err != nil {
-		d.log.Error("cannot look for what is to be built; it is tried again later", "error", err)
+		d.cannotPlan(err)
 		return
 	}
 	wanted := map[string]string{}
@@ -49,36 +65,72 @@ func (d *Daemon) reconcile() {
 			wanted[sum] = id
 		}
 	}
-	for sum, err := range damaged {
-		d.log.Error("an ISO of the library cannot be used", "error", err)
+	for sum := range damaged {
 		want(sum, d.current[sum])
 	}
+	var failed []error
 	for _, e := range entries {
 		d.added[e.SHA256] = e.Added
 		id, err := d.want(e)
 		if err != nil {
-			d.log.Error("cannot plan a build; it is tried again later", "iso", e.Path, "version", e.Version, "error", err)
+			if d.damaged[id] == nil {
+				failed = append(failed, fmt.Errorf("cannot plan the build of %s (%s, build %s): %w", e.Path, e.Version, e.Build, err))
+			}
 			d.incomplete, id = true, d.current[e.SHA256]
 		}
 		want(e.SHA256, id)
 	}
+	d.cannotPlan(errors.Join(failed...))
+	d.damage(damaged)
 	d.current = wanted
 	d.supersede()
 	d.unpublished()
 	if !d.incomplete {
 		d.prune()
 	}
-	d.idle()
+	d.refresh()
 	d.announce()
 	wake(d.buildWake)
 	wake(d.publishWake)
 }
 
-// again reconciles once more if something could not be found out or written the
-// last time.
-func (d *Daemon) again() {
+// cannotPlan notes why not all is planned, or with nil that all is.
+func (d *Daemon) cannotPlan(err error) {
+	if err == nil {
+		d.trouble(troublePlan, "")
+	} else if text := err.Error(); d.trouble(troublePlan, "Not all is built: "+text) {
+		d.log.Error("Not all can be built now: "+text+"; it is tried again later.", "error", err)
+	}
+}
+
+// damage notes the records that cannot be used: of ISOs, by sum, and of builds.
+func (d *Daemon) damage(isos map[string]error) {
+	var texts []string
+	for _, sum := range slices.Sorted(maps.Keys(isos)) {
+		texts = append(texts, isos[sum].Error())
+	}
+	for _, id := range slices.Sorted(maps.Keys(d.damaged)) {
+		texts = append(texts, d.damaged[id].Error())
+	}
+	if !d.trouble(troubleRecords, strings.Join(texts, "; ")) || len(isos) == 0 {
+		return
+	}
+	for _, sum := range slices.Sorted(maps.Keys(isos)) {
+		d.log.Error("An ISO of the library cannot be used and is left alone: "+isos[sum].Error()+".", journal.RecordDamaged.Attr(), "iso", sum, "error", isos[sum])
+	}
+}
+
+// lookAgain does once more what could not be found out or written the last time.
+func (d *Daemon) lookAgain() {
 	d.mu.Lock()
-	incomplete := d.incomplete
+	for id := range d.unsaved {
+		if b := d.builds[id]; b == nil {
+			delete(d.unsaved, id)
+		} else if !d.isRunning(b) {
+			d.save(b)
+		}
+	}
+	incomplete := d.incomplete || len(d.damaged) > 0
 	d.mu.Unlock()
 	if incomplete {
 		d.reconcile()
@@ -103,6 +155,9 @@ func (d *Daemon) want(e entry) (string, error) {
 	if b := d.builds[plan.ID]; b != nil && d.isRunning(b) {
 		return plan.ID, nil // its worker has the record; the next look comes when it is done
 	}
+	if err := d.mended(plan.ID); err != nil {
+		return plan.ID, err
+	}
 	isoFile := d.library.isoPath(e.SHA256)
 	if b := d.builds[plan.ID]; b != nil {
 		return plan.ID, d.store.Update(b, plan, isoFile, time.Now())
@@ -112,18 +167,40 @@ func (d *Daemon) want(e entry) (string, error) {
 		return "", err
 	}
 	d.builds[plan.ID] = b
-	d.log.Info("queued", "build", b.ID(), "name", plan.Name, "title", plan.Title, "kickstart", plan.Kickstart)
+	d.log.Info(fmt.Sprintf("Queued %s, build %s, with %s.", plan.Name, plan.ISO.Build, strings.Join(plan.Kickstart, ", ")), journal.Queued.Attr(),
+		"build", b.ID(), "name", plan.Name, "title", plan.Title, "kickstart", plan.Kickstart)
 	for _, note := range plan.Notes {
-		d.log.Warn(note, "build", b.ID())
+		d.log.Warn(note+".", "build", b.ID(), "name", plan.Name)
 	}
 	return plan.ID, nil
+}
+
+// mended says why the record of a build still cannot be used, if it could not. The
+// operator may have put it back or removed its directory.
+func (d *Daemon) mended(id string) error {
+	if d.damaged[id] == nil {
+		return nil
+	}
+	b, err := d.store.Load(id)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		d.damaged[id] = err
+		return err
+	default:
+		if err := d.adopt(b); err != nil {
+			return err
+		}
+	}
+	delete(d.damaged, id)
+	return nil
 }
 
 // supersede stops the work on builds nothing asks for any more.
 func (d *Daemon) supersede() {
 	for id, cancel := range d.running {
 		if b := d.builds[id]; !d.isCurrent(b) && b.State == build.Building {
-			d.log.Info("stopping a build whose inputs have changed", "build", id)
+			d.log.Info(fmt.Sprintf("Stopping the build of %s: its inputs have changed.", b.Plan.Name), "build", id, "name", b.Plan.Name)
 			cancel()
 		}
 	}
@@ -198,11 +275,10 @@ func (d *Daemon) compare(a, b *build.Build) int {
 	return cmp.Or(cmp.Compare(x, y), d.added[a.Plan.ISO.SHA256].Compare(d.added[b.Plan.ISO.SHA256]), cmp.Compare(a.ID(), b.ID()))
 }
 
-// transition changes a build's state and saves it. A record that cannot be
-// written now is written with the next change; the state in memory counts.
+// transition changes a build's state and saves it. The state in memory counts.
 func (d *Daemon) transition(b *build.Build, s build.State) {
 	if err := b.To(s, time.Now()); err != nil {
-		d.log.Error("internal error", "error", err)
+		d.log.Error("Internal error: "+err.Error()+".", "error", err)
 		return
 	}
 	if s == build.Queued || s == build.Built {
@@ -211,10 +287,18 @@ func (d *Daemon) transition(b *build.Build, s build.State) {
 	d.save(b)
 }
 
+// save writes a build's record. One that cannot be written now (the disk is full) is
+// written with the next change, or at the next look.
 func (d *Daemon) save(b *build.Build) {
-	if err := d.store.Save(b); err != nil {
-		d.log.Error("cannot save a build's record", "build", b.ID(), "error", err)
+	err := d.store.Save(b)
+	if err == nil {
+		delete(d.unsaved, b.ID())
+		return
 	}
+	if !d.unsaved[b.ID()] {
+		d.log.Error("A build's record cannot be saved; it is tried again: "+err.Error()+".", "build", b.ID(), "name", b.Plan.Name, "error", err)
+	}
+	d.unsaved[b.ID()] = true
 }
 
 // sorted returns the builds that pass a filter, oldest first.

@@ -83,7 +83,7 @@ func TestTroubleRemovesNothing(t *testing.T) {
 				if err := tt.mend(r, sum); err != nil {
 					t.Fatal(err)
 				}
-				r.again()
+				r.lookAgain()
 				check("after it")
 				if r.incomplete {
 					t.Error("it would be tried again for ever")

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
@@ -70,11 +71,12 @@ func (d *Daemon) outdated() []*build.Build {
 func (d *Daemon) retire(b *build.Build) {
 	sum := b.Plan.ISO.SHA256
 	if err := d.library.remove(sum); err != nil {
-		d.log.Error("cannot remove an outdated ISO", "build", b.ID(), "error", err)
+		d.log.Error("An outdated ISO cannot be removed: "+err.Error()+".", "build", b.ID(), "name", b.Plan.Name, "error", err)
 		return
 	}
 	delete(d.current, sum)
-	d.log.Info("removed an outdated ISO: there are newer ones of this name", "name", b.Plan.Name, "version", b.Plan.ISO.Version, "iso_build", b.Plan.ISO.Build)
+	d.log.Info(fmt.Sprintf("Removed the ISO of %s, build %s: there are newer ones of this name.", b.Plan.Name, b.Plan.ISO.Build),
+		"name", b.Plan.Name, "version", b.Plan.ISO.Version, "iso_build", b.Plan.ISO.Build)
 	d.remove(b)
 }
 
@@ -82,11 +84,11 @@ func (d *Daemon) retire(b *build.Build) {
 // its image.
 func (d *Daemon) remove(b *build.Build) {
 	if err := errors.Join(d.store.RemoveImage(b), d.store.Remove(b.ID())); err != nil {
-		d.log.Error("cannot remove an old build", "build", b.ID(), "error", err)
+		d.log.Error("An old build cannot be removed: "+err.Error()+".", "build", b.ID(), "name", b.Plan.Name, "error", err)
 		return
 	}
 	delete(d.builds, b.ID())
-	d.log.Info("removed an old build", "build", b.ID(), "name", b.Plan.Name)
+	d.log.Info("Removed an old build of "+b.Plan.Name+".", "build", b.ID(), "name", b.Plan.Name)
 }
 
 // shrink removes old builds, oldest first, and then outdated ISOs until the size
@@ -96,7 +98,7 @@ func (d *Daemon) shrink(old, outdated []*build.Build) {
 	over := func() bool {
 		used, err := diskUsage(d.library.dir, d.store.Builds, d.store.Images)
 		if err != nil {
-			d.log.Error("cannot measure the state directory", "error", err)
+			d.log.Error("The state directory cannot be measured: "+err.Error()+".", "error", err)
 		}
 		return err == nil && used > limit
 	}

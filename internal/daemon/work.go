@@ -3,55 +3,77 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/esxid/esxid/internal/build"
 	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/journal"
 	"github.com/esxid/esxid/internal/vm"
 )
 
 // buildLoop makes queued builds, one at a time: an installer takes all the
 // memory and cores a small build server has.
 func (d *Daemon) buildLoop(ctx context.Context) {
-	d.loop(ctx, d.buildWake, func(b *build.Build) bool {
+	d.loop(ctx, d.buildLife, d.buildWake, func(b *build.Build) bool {
 		return b.State == build.Queued
-	}, func(ctx context.Context, b *build.Build) error { return d.runner().Make(ctx, b) })
+	}, func(ctx context.Context, b *build.Build) error {
+		d.checkSpace()
+		return d.runner().Make(ctx, b)
+	}, func(context.Context) time.Time { return time.Time{} })
 }
 
 // publishLoop publishes built images. It is apart from buildLoop, so that a MAAS
-// that is down does not hold up builds.
+// that is down does not hold up builds. With nothing to publish it looks after the
+// targets.
 func (d *Daemon) publishLoop(ctx context.Context) {
-	d.loop(ctx, d.publishWake, func(b *build.Build) bool {
+	d.loop(ctx, d.publishLife, d.publishWake, func(b *build.Build) bool {
 		return b.State == build.Built && d.owns(b)
-	}, func(ctx context.Context, b *build.Build) error { return d.runner().Publish(ctx, b) })
+	}, func(ctx context.Context, b *build.Build) error { return d.runner().Publish(ctx, b) }, d.checkTargets)
 }
 
 // loop hands builds that are due to work, one after the other, and sleeps until
-// it is woken or the next one is due.
-func (d *Daemon) loop(ctx context.Context, woken <-chan struct{}, ready func(*build.Build) bool, work func(context.Context, *build.Build) error) {
+// it is woken or the next one is due. Before it sleeps it calls spare, which says
+// when it wants to be called again.
+func (d *Daemon) loop(ctx context.Context, l *life, woken <-chan struct{}, ready func(*build.Build) bool,
+	work func(context.Context, *build.Build) error, spare func(context.Context) time.Time,
+) {
 	for ctx.Err() == nil {
+		l.busy(bookkeeping)
 		b, due := d.next(ready)
 		if b == nil {
-			wait(ctx, woken, due)
+			if again := spare(ctx); due.IsZero() || !again.IsZero() && again.Before(due) {
+				due = again
+			}
+			wait(ctx, l, woken, due)
 			continue
 		}
 		d.work(ctx, b, work)
+		l.busy(bookkeeping)
 		d.reconcile()
 	}
 }
 
 // wait returns when woken, at the time due (if it is not zero), or when ctx ends.
-func wait(ctx context.Context, woken <-chan struct{}, due time.Time) {
+// The pause is measured on the monotonic clock: a clock that is set meanwhile does
+// not make it longer.
+func wait(ctx context.Context, l *life, woken <-chan struct{}, due time.Time) {
 	var timer <-chan time.Time
 	if !due.IsZero() {
 		t := time.NewTimer(time.Until(due))
 		defer t.Stop()
 		timer = t.C
 	}
-	select {
-	case <-ctx.Done():
-	case <-woken:
-	case <-timer:
+	for {
+		l.here()
+		select {
+		case <-ctx.Done():
+		case <-woken:
+		case <-timer:
+		case <-l.asked:
+			continue
+		}
+		return
 	}
 }
 
@@ -104,7 +126,7 @@ func (d *Daemon) work(ctx context.Context, b *build.Build, work func(context.Con
 		d.conclude(b, err, jobCtx.Err() != nil)
 	}
 	close(l.done)
-	d.idle()
+	d.refresh()
 	d.announce()
 }
 
@@ -115,12 +137,14 @@ func (d *Daemon) conclude(b *build.Build, err error, stopped bool) {
 	case err == nil && building:
 		b.Error = nil
 		d.transition(b, build.Built)
-		d.log.Info("built", "build", b.ID(), "name", b.Plan.Name, "image", d.store.ImageDir(b.Plan))
+		image := d.store.ImageDir(b.Plan)
+		d.log.Info(fmt.Sprintf("Built %s: the image is in %s.", b.Plan.Name, image), journal.Built.Attr(), "build", b.ID(), "name", b.Plan.Name, "image", image)
 	case err == nil:
 		b.Error = nil
 		d.transition(b, build.Done)
 		d.disown(b)
-		d.log.Info("published", "build", b.ID(), "name", b.Plan.Name, "result", b.Steps[build.StepPublish].Note)
+		result := b.Steps[build.StepPublish].Note
+		d.log.Info(fmt.Sprintf("Published %s: %s.", b.Plan.Name, result), journal.Published.Attr(), "build", b.ID(), "name", b.Plan.Name, "result", result)
 	case stopped && building:
 		// By a shutdown, or because nothing asks for the build now: no failure.
 		d.transition(b, build.Queued)
@@ -137,13 +161,27 @@ func (d *Daemon) conclude(b *build.Build, err error, stopped bool) {
 		}
 		b.Error = record(err)
 		d.transition(b, build.Failed)
-		d.log.Error("build failed", "build", b.ID(), "name", b.Plan.Name, "error", err, "directory", d.store.Dir(b.ID()))
+		d.logFailure(b, err)
 	}
+}
+
+// logFailure tells of a build that needs the operator.
+func (d *Daemon) logFailure(b *build.Build, err error) {
+	about := []any{"build", b.ID(), "name", b.Plan.Name, "step", b.Error.Step, "error", err, "directory", d.store.Dir(b.ID())}
+	if b.Error.Step == build.StepKickstart && fault.ClassOf(err) == fault.Input {
+		d.log.Error(fmt.Sprintf("The kickstart for %s has errors: %v.", b.Plan.Name, err), append(about, journal.KickstartRefused.Attr())...)
+		return
+	}
+	var installation *vm.InstallError
+	if errors.As(err, &installation) {
+		about = append(about, "phase", installation.Phase)
+	}
+	d.log.Error(fmt.Sprintf("The build of %s failed: %v.", b.Plan.Name, err), append(about, journal.BuildFailed.Attr())...)
 }
 
 func (d *Daemon) stepRunner() runner {
 	s := d.settings()
-	return &build.Runner{Config: s.cfg, Store: d.store, Version: d.version, ResolveAccel: d.resolveAccel, Targets: s.targets, Report: d.report}
+	return &build.Runner{Config: s.cfg, Store: d.store, Version: d.version, ResolveAccel: d.resolveAccel, Targets: d.observed(s.targets), Report: d.report}
 }
 
 // disown forgets that other builds of the same name are published: the targets
@@ -163,20 +201,30 @@ const (
 	lastRetry  = 30 * time.Minute
 )
 
+// pause is how long to wait after a number of failures before this one.
+func pause(failures int) time.Duration {
+	if failures >= 6 { // 30 s << 6 is more than lastRetry
+		return lastRetry
+	}
+	return firstRetry << failures
+}
+
 // later puts a build back for another try after a growing pause.
 func (d *Daemon) later(b *build.Build, s build.State, err error) {
-	pause := lastRetry
-	if b.Attempts < 6 { // 30 s << 6 is more than lastRetry
-		pause = firstRetry << b.Attempts
-	}
+	pause := pause(b.Attempts)
 	if toErr := b.To(s, time.Now()); toErr != nil {
-		d.log.Error("internal error", "error", toErr)
+		d.log.Error("Internal error: "+toErr.Error()+".", "error", toErr)
 	}
 	b.Attempts++
 	b.NotBefore = time.Now().Add(pause).Truncate(time.Second)
 	b.Error = record(err)
 	d.save(b)
-	d.log.Warn("will be tried again", "build", b.ID(), "name", b.Plan.Name, "in", pause, "error", err)
+	verb := "built"
+	if s == build.Built {
+		verb = "published"
+	}
+	d.log.Warn(fmt.Sprintf("%s cannot be %s now and is tried again in %v: %v.", b.Plan.Name, verb, pause, err), journal.TriedAgain.Attr(),
+		"build", b.ID(), "name", b.Plan.Name, "in", pause, "error", err)
 }
 
 func record(err error) *build.ErrorRecord {
@@ -195,30 +243,40 @@ func record(err error) *build.ErrorRecord {
 // doing without KVM because of one, is not remembered, because the operator may
 // mend it. Only buildLoop calls it.
 func (d *Daemon) resolveAccel(ctx context.Context) (string, error) {
-	if d.accel != "" {
+	wanted := d.settings().cfg.VM.Accel
+	if d.accel != "" && d.accelFor == wanted {
 		return d.accel, nil
 	}
-	accel, why, err := vm.Resolve(ctx, d.settings().cfg.VM.Accel)
+	accel, why, err := vm.Resolve(ctx, wanted)
 	if err != nil {
 		return "", err
 	}
 	if why != "" {
-		d.log.Warn(why)
+		d.log.Warn(why + ".")
 		return accel, nil
 	}
-	d.accel = accel
+	d.accel, d.accelFor = accel, wanted
 	return accel, nil
 }
 
 // report writes what a step did into the log; its progress goes to the service
 // manager's status only.
 func (d *Daemon) report(e build.Event) {
+	l := d.buildLife
+	if e.Step == build.StepPublish {
+		l = d.publishLife
+	}
+	l.busy(silence(d.settings().cfg, e.Step))
 	d.observe(e)
 	switch e.State {
 	case build.EventStarted:
-		d.log.Info("step started", "build", e.Build, "name", e.Name, "step", e.Step)
+		d.log.Info(fmt.Sprintf("%s: %s begins.", e.Name, e.Step), "build", e.Build, "name", e.Name, "step", e.Step)
 	case build.EventDone:
-		d.log.Info("step done", "build", e.Build, "name", e.Name, "step", e.Step, "seconds", int(e.Seconds), "note", e.Message)
+		text := fmt.Sprintf("%s: %s done in %s", e.Name, e.Step, time.Duration(e.Seconds*float64(time.Second)).Round(time.Second))
+		if e.Message != "" {
+			text += " (" + e.Message + ")"
+		}
+		d.log.Info(text+".", "build", e.Build, "name", e.Name, "step", e.Step, "seconds", int(e.Seconds), "note", e.Message)
 	}
 	d.status(e)
 }
