@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -56,9 +55,9 @@ type section struct {
 	Config  []map[string]any `json:"config"`
 }
 
-func load(t *testing.T, name string) config {
+func load(t *testing.T, name, version string) config {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(configs, name+".json"))
+	text, err := os.ReadFile(findConfig(name, version))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,9 +73,12 @@ type deployment struct {
 	t        *testing.T
 	hardware host.Hardware
 	config   config
-	ignored  []string                // as the hook notes it where the operator only wants warnings
-	linux    func(d *host.LinuxDisk) // changes what Linux knows of a disk; may be nil
-	maas     maassim.Machine         // with the defaults of start
+	ignored  []string                 // as the hook notes it where the operator only wants warnings
+	linux    func(d *host.LinuxDisk)  // changes what Linux knows of a disk; may be nil
+	maas     maassim.Machine          // with the defaults of start
+	maasAt   string                   // address of MAAS
+	refused  int32                    // connections that MAAS does not take at first
+	prepare  func(h *host.Host) error // changes the host before it boots; may be nil
 
 	host *host.Host
 	sim  *maassim.Sim
@@ -96,6 +98,9 @@ func (d *deployment) run() {
 	var err error
 	d.host, err = host.New(host.Options{Dir: filepath.Join(d.t.TempDir(), "host"), Tools: tools, Hardware: d.hardware})
 	d.ok(err)
+	if d.prepare != nil {
+		d.ok(d.prepare(d.host))
+	}
 	d.boot()
 }
 
@@ -127,9 +132,11 @@ func (d *deployment) startMAAS() string {
 	d.ok(d.sim.AddMachine(m))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	d.ok(err)
-	at := netip.AddrPortFrom(netip.MustParseAddr("10.40.0.2"), l.Addr().(*net.TCPAddr).AddrPort().Port())
-	server := &http.Server{Handler: d.sim}                //nolint:gosec // G112: for one client on the loopback interface
-	go func() { _ = server.Serve(d.host.Guard(l, at)) }() // ends with Close
+	at := netip.AddrPortFrom(netip.MustParseAddr(d.maasAt), l.Addr().(*net.TCPAddr).AddrPort().Port())
+	server := &http.Server{Handler: d.sim} //nolint:gosec // G112: for one client on the loopback interface
+	late := &refusing{Listener: d.host.Guard(l, at)}
+	late.left.Store(d.refused)
+	go func() { _ = server.Serve(late) }() // ends with Close
 	d.t.Cleanup(func() { _ = server.Close() })
 	return "http://" + l.Addr().String() + "/MAAS/metadata/status/" + node
 }
@@ -273,42 +280,3 @@ func (c config) wires() []host.Wire {
 	}
 	return list
 }
-
-// diskOf are the disks of the sample machines, by configuration.
-var diskOf = map[string][]host.Disk{
-	"a-dhcp-single-nic": {{Linux: "nvme0n1", Bus: "nvme", Model: "SAMSUNG MZVLB480", Serial: "S4EMNX0R1", EUI: "0025388a01b2c3d4", Size: 480103981056}},
-	"b-bond-vlans-static": {
-		{Linux: "sda", Bus: "sata", Model: "SAMSUNG MZ7LH960", Serial: "S45NEX0N100001", Size: 960197124096},
-		{Linux: "sdb", Bus: "sata", Model: "SAMSUNG MZ7L31T9", Serial: "S6ESNE0T200002", Size: 1920383410176},
-	},
-	"c-vmfs6-extra-disks": {
-		{Linux: "sdc", Bus: "sata", Model: "ST4000NM0035-1V4107", Serial: "ZC100002", SerialRight: true, Rotating: true, Size: 4000787030016},
-		{Linux: "sda", Bus: "sata", Model: "INTEL SSDSC2KB240G8", Serial: "BTYF00000001240AGN", Size: 240057409536, Boot: true},
-		{Linux: "sdb", Bus: "sata", Model: "ST4000NM0035-1V4107", Serial: "ZC100001", SerialRight: true, Rotating: true, Size: 4000787030016},
-	},
-	"c2-vmfs7-bios-extra-disk": {
-		{Linux: "sda", Bus: "raid", Vendor: "DELL", Model: "PERC H730 Mini", Serial: "00aa", WWN: "6d0946606ab1230027a1b2c30d11aa01", Size: 479559942144},
-		{Linux: "sdb", Bus: "raid", Vendor: "DELL", Model: "PERC H730 Mini", Serial: "00bb", WWN: "6d0946606ab1230027a1b2c30d11aa02", Size: 1919850381312},
-	},
-	"d-flat-default": {{Linux: "sda", Bus: "sata", Model: "QEMU HARDDISK", Serial: "QM00001", Size: 68719476736}},
-	"d2-flat-bios":   {{Linux: "sda", Bus: "sata", Model: "QEMU HARDDISK", Serial: "QM00002", Size: 68719476736}},
-	"e-bond-active-backup-ipv6-routes": {
-		{Linux: "sda", Bus: "sas", Vendor: "SAMSUNG", Model: "MZILT800HBHQ0D3", Serial: "S5G1NE0R300007", WWN: "5002538b1234a5b0", Size: 800166076416},
-	},
-	"f-unsupported": {{Linux: "sda", Bus: "sata", Model: "INTEL SSDSC2KG240G8", Serial: "PHYG00000002240AGN", Size: 240057409536}},
-	"g-nvme-two-disks-no-serial": {
-		{Linux: "nvme1n1", Bus: "nvme", Model: "INTEL SSDPE2KX040T8", EUI: "5cd2e42a81a50002", Size: 3840755982336},
-		{Linux: "nvme0n1", Bus: "nvme", Model: "INTEL SSDPE2KX016T8", EUI: "5cd2e42a81a50001", Size: 1600321314816, Boot: true},
-	},
-}
-
-// start is the deployment of a sample configuration with an ESXi version.
-func start(t *testing.T, name, version string) *deployment {
-	t.Helper()
-	c := load(t, name)
-	hw := host.Hardware{Name: name, ESXi: version, NICs: c.nics(), Disks: slices.Clone(diskOf[name])}
-	return &deployment{t: t, hardware: hw, config: c, maas: maassim.Machine{PublicKeys: []string{rsaKey, edKey}}}
-}
-
-// samples are the names of all configurations, sorted.
-func samples() []string { return slices.Sorted(maps.Keys(diskOf)) }

@@ -20,29 +20,73 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 var versions = []string{"6.5", "6.7", "7.0.3", "8.0.3", "9.0"}
 
-// TestMatrix deploys every sample configuration with every ESXi version and
-// compares what became of the host. Versions with the same result share a
-// section of the golden file.
+// TestMatrix deploys every machine with every ESXi version and compares what
+// became of the host. Versions with the same result share a section of the
+// golden file; of a result that differs little from the first one, the section
+// has the differences. The table in the documentation follows from these files.
 func TestMatrix(t *testing.T) {
-	for _, name := range samples() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var order []string
-			of := map[string][]string{}
-			for _, version := range versions {
-				text := outcome(t, name, version)
-				if of[text] == nil {
-					order = append(order, text)
+	t.Run("machines", func(t *testing.T) {
+		for _, m := range machines {
+			t.Run(m.name, func(t *testing.T) {
+				t.Parallel()
+				var results []result
+				for _, version := range versions {
+					text := outcome(t, m.name, version)
+					i := slices.IndexFunc(results, func(r result) bool { return r.text == text })
+					if i < 0 {
+						i, results = len(results), append(results, result{text: text})
+					}
+					results[i].versions = append(results[i].versions, version)
 				}
-				of[text] = append(of[text], version)
-			}
-			var b strings.Builder
-			for _, text := range order {
-				fmt.Fprintf(&b, "==== ESXi %s\n%s\n", strings.Join(of[text], ", "), text)
-			}
-			golden(t, filepath.Join("testdata", name+".txt"), b.String())
-		})
+				golden(t, goldenFile(m.name), format(results))
+			})
+		}
+	})
+	t.Run("documentation", checkTable)
+}
+
+func goldenFile(name string) string { return filepath.Join("testdata", name+".txt") }
+
+// result is what some versions make of a machine.
+type result struct {
+	versions []string
+	text     string
+}
+
+// What the golden files are made of.
+const (
+	likeFirst = ": as above, but" // ends the head of a section with differences
+	failure   = "  finish FAIL "  // in the line with MAAS's last event
+)
+
+// format writes the results into one text.
+func format(results []result) string {
+	const few = 16 // lines
+	var b strings.Builder
+	for i, r := range results {
+		gone, added := difference(results[0].text, r.text), difference(r.text, results[0].text)
+		fmt.Fprintf(&b, "==== ESXi %s", strings.Join(r.versions, ", "))
+		state := func(text string) string { line, _, _ := strings.Cut(text, "\n"); return line }
+		if i == 0 || len(gone)+len(added) > few || state(r.text) != state(results[0].text) {
+			fmt.Fprintf(&b, "\n%s\n", r.text)
+			continue
+		}
+		fmt.Fprintf(&b, "%s\n", likeFirst)
+		for _, line := range gone {
+			fmt.Fprintf(&b, "not  %s\n", line)
+		}
+		for _, line := range added {
+			fmt.Fprintf(&b, "but  %s\n", line)
+		}
+		b.WriteString("\n")
 	}
+	return b.String()
+}
+
+// difference are the lines that are in a and not in b.
+func difference(a, b string) []string {
+	known := strings.Split(b, "\n")
+	return slices.DeleteFunc(strings.Split(a, "\n"), func(line string) bool { return slices.Contains(known, line) })
 }
 
 func golden(t *testing.T, path, got string) {

@@ -21,12 +21,18 @@ class State:
         self.host, self.version, self.boot = host, version, None
         self.devices = parse_blocks(host.esxcli("storage", "core", "device", "list"))
         self.extents = parse_table(host.esxcli("storage", "vmfs", "extent", "list"))
-        self.serials = {}
+        self.tables, self.serials = {}, {}
         if any(is_nvme(name) for name in self.devices):
             self.serials = nvme_serials(host)
 
     def table(self, device):
-        """(label, sectors, {number: (first, last, type)}, whether the backup is out of place)"""
+        """(label, sectors, {number: (first, last, type)}, whether the backup is out of place), as it
+        was before the plan was carried out."""
+        if device not in self.tables:
+            self.tables[device] = self.read_table(device)
+        return self.tables[device]
+
+    def read_table(self, device):
         text = self.host.run("partedUtil", "getptbl", DEVICES + device)
         lines = [line for line in text.splitlines() if line and not line.startswith("Error")]
         if len(lines) < 2 or len(lines[1].split()) != 4:
