@@ -1,12 +1,17 @@
 package main
 
 import (
+	"context"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/daemon"
+	"github.com/esxid/esxid/internal/journal"
 )
 
 func newRunCommand() *cobra.Command {
@@ -14,17 +19,48 @@ func newRunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [--config FILE]",
 		Short: "Run the service",
-		Long:  "run watches incoming for installer ISOs and the kickstart directory for changes,\nbuilds an image for each ISO and publishes it. It works in the foreground until it\ngets SIGINT or SIGTERM; what it was doing then, or when it was killed, goes on at\nthe next start.",
+		Long:  "run watches incoming for installer ISOs and the kickstart directory for changes,\nbuilds an image for each ISO and publishes it. It works in the foreground until it\ngets SIGINT or SIGTERM; what it was doing then, or when it was killed, goes on at\nthe next start. At SIGHUP it reads its configuration again; one that cannot be used\nis reported, and the old one stays.",
 		Args:  exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			d, err := daemon.New(func() (*config.Config, error) { return loadConfig(configPath) }, version, log)
+			reload := make(chan os.Signal, 1)
+			signal.Notify(reload, syscall.SIGHUP)
+			defer signal.Stop(reload)
+			level := &slog.LevelVar{}
+			log := slog.New(journal.NewHandler(cmd.ErrOrStderr(), level))
+			d, err := daemon.New(configReader(configPath), version, log)
 			if err != nil {
 				return err
 			}
+			go forward(cmd.Context(), reload, d.Reload)
 			return d.Run(cmd.Context())
 		},
 	}
 	cmd.Flags().StringVar(&configPath, "config", "", "configuration file (default /etc/esxid/esxid.toml)")
 	return cmd
+}
+
+// configReader returns what reads the configuration, at the start and at each
+// reload. The system's file may be absent at the start; once it was there, its
+// absence is a mistake, and not a wish for the defaults.
+func configReader(path string) func() (*config.Config, error) {
+	return func() (*config.Config, error) {
+		if path == "" {
+			if _, err := os.Stat(config.DefaultPath); err == nil {
+				path = config.DefaultPath
+			}
+		}
+		return loadConfig(path)
+	}
+}
+
+// forward calls f for each signal.
+func forward(ctx context.Context, signals <-chan os.Signal, f func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-signals:
+			f()
+		}
+	}
 }
