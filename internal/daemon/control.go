@@ -14,11 +14,14 @@ import (
 )
 
 // This file is the service as others control it; internal/bus puts it on D-Bus.
-// Its methods may be called from any goroutine. "by" is who asks, for the log and the record; the
-// rights are checked by the caller.
+// Its methods may be called from any goroutine once Ready is closed. "by" is who asks,
+// for the log and the record; the rights are checked by the caller.
 
 // ErrNoBuild is the error for a build or a name that does not exist.
 var ErrNoBuild = fault.New(fault.Usage, "there is no such build: see esxid list")
+
+// Ready is closed when the service has taken up its work, and may be controlled.
+func (d *Daemon) Ready() <-chan struct{} { return d.ready }
 
 // Changed gets a value when Snapshot would return something else. Values that are
 // not read in time are one; only one reader gets each.
@@ -40,9 +43,7 @@ func (d *Daemon) Snapshot() build.Snapshot {
 		}
 		s.Builds = append(s.Builds, status)
 	}
-	if d.store != nil { // nil before Run
-		s.Images = d.store.ImagesOf(s.Builds)
-	}
+	s.Images = d.store.ImagesOf(s.Builds)
 	return s
 }
 
@@ -66,7 +67,7 @@ func (d *Daemon) Rebuild(which, by string) (string, error) {
 	}
 	b.Restart()
 	d.redo(b, build.Queued)
-	d.log.Info("rebuild requested", "build", b.ID(), "name", b.Plan.Name, "by", by)
+	d.log.Info(fmt.Sprintf("%s is built anew for %s.", b.Plan.Name, by), "build", b.ID(), "name", b.Plan.Name, "by", by)
 	return b.ID(), nil
 }
 
@@ -104,7 +105,7 @@ func (d *Daemon) Retry(id, by string) error {
 	default:
 		d.redo(b, b.State)
 	}
-	d.log.Info("retry requested", "build", id, "name", b.Plan.Name, "by", by)
+	d.log.Info(fmt.Sprintf("%s is tried again for %s.", b.Plan.Name, by), "build", id, "name", b.Plan.Name, "by", by)
 	return nil
 }
 
@@ -128,7 +129,7 @@ func (d *Daemon) Publish(id, by string) error {
 		return nil
 	}
 	d.redo(b, build.Built)
-	d.log.Info("publication requested", "build", id, "name", b.Plan.Name, "by", by)
+	d.log.Info(fmt.Sprintf("%s is published again for %s.", b.Plan.Name, by), "build", id, "name", b.Plan.Name, "by", by)
 	return nil
 }
 
@@ -182,7 +183,7 @@ func (d *Daemon) cancelled(b *build.Build, by string) {
 	b.Error = &build.ErrorRecord{Message: "cancelled by " + by, Class: fault.Failed, Time: time.Now().UTC().Truncate(time.Second), Cancelled: true}
 	b.NotBefore = time.Time{}
 	d.transition(b, build.Failed)
-	d.log.Warn("cancelled", "build", b.ID(), "name", b.Plan.Name, "by", by)
+	d.log.Warn(fmt.Sprintf("%s was cancelled by %s; to go on with it: esxid retry %s", b.Plan.Name, by, b.ID()), "build", b.ID(), "name", b.Plan.Name, "by", by)
 	d.announce()
 }
 
@@ -254,7 +255,7 @@ func (d *Daemon) Build(ctx context.Context, f *os.File, name, by string) (string
 	}
 	name = readable(filepath.Base(strings.ToValidUTF8(name, "?")))
 	name = name[:min(len(name), maxRejected)]
-	d.log.Info("build requested", "file", name, "by", by)
+	d.log.Info(fmt.Sprintf("Reading %s for %s.", name, by), "file", name, "by", by)
 	path, err := d.copyIn(ctx, f, info.Size())
 	if err != nil {
 		return "", fmt.Errorf("cannot copy the ISO: %w", err)

@@ -49,6 +49,8 @@ type Daemon struct {
 
 	buildWake, publishWake chan struct{} // capacity 1: "look again"
 	look, rescan, changed  chan struct{} // capacity 1: reconcile, read incoming, there is another Snapshot
+	ready                  chan struct{} // closed by isReady when the control interface may be used
+	isReady                func()
 
 	mu       sync.Mutex
 	statusAt time.Time                     // of the last status line
@@ -89,10 +91,11 @@ func New(load func() (*config.Config, error), version string, log *slog.Logger) 
 		freeSpace: build.FreeSpace, troubles: map[string]string{}, targets: map[string]*health{}, damaged: map[string]error{}, unsaved: map[string]bool{},
 		mainLife: newLife("main loop"), buildLife: newLife("loop of the builds"), publishLife: newLife("loop of the publications"),
 		buildWake: make(chan struct{}, 1), publishWake: make(chan struct{}, 1),
-		look: make(chan struct{}, 1), rescan: make(chan struct{}, 1), changed: make(chan struct{}, 1), live: map[string]*live{},
+		look: make(chan struct{}, 1), ready: make(chan struct{}), rescan: make(chan struct{}, 1), changed: make(chan struct{}, 1), live: map[string]*live{},
 		builds: map[string]*build.Build{}, current: map[string]string{}, added: map[string]time.Time{}, running: map[string]context.CancelFunc{},
 	}
 	d.lives = []*life{d.mainLife, d.buildLife, d.publishLife}
+	d.isReady = sync.OnceFunc(func() { close(d.ready) })
 	d.inUse.Store(first)
 	d.runner = d.stepRunner
 	return d, nil
@@ -127,6 +130,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.reconcile()
 	d.log.Info(fmt.Sprintf("Watching %s for installer ISOs; targets: %d.", d.incoming(), len(d.settings().targets)), "directory", d.incoming())
 	d.sayIfNoTarget()
+	d.isReady()
 	notify("READY=1")
 	for {
 		select {
