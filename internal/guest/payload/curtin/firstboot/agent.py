@@ -108,7 +108,7 @@ def deploy(host, document, client, record, journal):
     for step in steps + disks:
         journal.say("plan: {}".format(step))
     record.write(before)
-    apply(host, steps)
+    network.establish(host, wanted, steps, journal)
     client.report("start", EVENT, "configuring ESXi")
     apply(host, disks)
     identity.add_keys(client.fetch("public-keys"), version, journal)

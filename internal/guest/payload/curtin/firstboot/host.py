@@ -140,12 +140,7 @@ def quote(text):
 def apply(host, steps):
     """Carries out the steps up to the first one that fails."""
     for step in steps:
-        try:
-            host.run(*step.do, answer=step.answer)
-        except AgentError as e:
-            if not step.may_fail:
-                raise
-            host.journal.say("not needed: {}".format(e))
+        host.run(*step.do, answer=step.answer)
 
 
 def parse_table(text):

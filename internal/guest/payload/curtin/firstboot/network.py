@@ -6,7 +6,7 @@ when that is done, what is left of the old network goes, which frees its uplink
 for another vSwitch. If anything fails, restore.py brings the old one back.
 """
 
-from host import AgentError, Step
+from host import AgentError, Step, apply
 
 MAIN_SWITCH, MANAGEMENT, OLD_GROUP = "vSwitch0", "vmk0", "Management Network"
 STANDARD = ["esxcli", "network", "vswitch", "standard"]
@@ -90,6 +90,15 @@ def plan(wanted, state):
         if uplink is wanted.uplinks[0]:
             steps += plan_removal(wanted, nics, names, state)
     return steps + plan_routes(wanted, state, fresh) + plan_names(wanted, state, fresh)
+
+
+def establish(host, wanted, steps, journal):
+    """Carries out a plan, and then what it could not know or what a command has left undone."""
+    apply(host, steps)
+    rest = plan(wanted, State(host))
+    for step in rest:
+        journal.say("plan: {}".format(step))
+    apply(host, rest)
 
 
 def check_unique(nics):
@@ -293,13 +302,11 @@ def row_network(family, row):
 
 
 def plan_names(wanted, state, fresh):
-    """The list does not tell which servers came with a lease and go with its interface: where
-    an interface is made anew, those are added too, which fails for the others."""
-    steps = []
-    for kind, values, known in (("server", wanted.servers, state.servers), ("search", wanted.search, state.search)):
-        steps += [Step(change_name("add", kind, value), may_fail=value in known)
-                  for value in values if value not in known or fresh]
-    return steps
+    """The lists do not tell which servers came with a lease and go with its interface: where one
+    is made anew, the plan that follows has these steps."""
+    return [Step(change_name("add", kind, value)) for kind, values, known in (
+        ("server", wanted.servers, state.servers), ("search", wanted.search, state.search))
+            for value in values if value not in known and not fresh]
 
 
 def change_name(verb, kind, value):
