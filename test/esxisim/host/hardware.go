@@ -84,13 +84,26 @@ type Disk struct {
 	Datastore string `json:"datastore,omitempty"`
 }
 
-// Fault makes a tool fail.
+// Fault makes a tool fail. It does nothing then, or, with Late, what it always
+// does.
 type Fault struct {
 	Command string `json:"command"`        // how the call starts: "esxcli network ip interface add"
 	Skip    int    `json:"skip,omitempty"` // calls that still work before
 	Times   int    `json:"times"`          // calls that fail then; -1: all
-	Text    string `json:"text"`           // printed on stderr
+	Text    string `json:"text"`           // printed instead of what the tool prints
+	Way     Way    `json:"way,omitempty"`
+	Late    bool   `json:"late,omitempty"`
 }
+
+// Way is how a tool fails.
+type Way string
+
+const (
+	Refuse   Way = ""         // exit status 1
+	Nonsense Way = "nonsense" // exit status 0
+	Hang     Way = "hang"     // no exit for an hour
+	Kill     Way = "kill"     // the program that called the tool is killed
+)
 
 // ReadHardware reads a hardware file.
 func ReadHardware(path string) (Hardware, error) {
@@ -143,6 +156,11 @@ func (h *Hardware) complete() error {
 		}
 		if d.Size <= 0 || d.Size%esxisim.Sector != 0 {
 			return fmt.Errorf("disk %s: %d bytes are no whole sectors", d.Linux, d.Size)
+		}
+	}
+	for _, f := range h.Faults {
+		if !slices.Contains([]Way{Refuse, Nonsense, Hang, Kill}, f.Way) {
+			return fmt.Errorf("there is no way %q to fail", f.Way)
 		}
 	}
 	if len(h.Disks) > 0 && !slices.ContainsFunc(h.Disks, func(d Disk) bool { return d.Boot }) {

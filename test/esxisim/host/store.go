@@ -69,27 +69,52 @@ func (h *Host) Path(name string) string { return filepath.Join(h.Root(), name) }
 // Run lets a tool work on the host, alone. output collects what the tool prints;
 // run returns its exit status, and nothing changes unless that is 0.
 func (h *Host) Run(argv []string, output *bytes.Buffer, run func(*Machine) int) (int, error) {
+	exit, fault, err := h.call(argv, output, run)
+	if err != nil || fault == nil {
+		return exit, err
+	}
+	// The host is free again: a tool that hangs does not stop the others.
+	switch fault.Way {
+	case Hang:
+		time.Sleep(time.Hour)
+	case Kill:
+		return exit, unix.Kill(os.Getppid(), unix.SIGKILL)
+	}
+	return exit, nil
+}
+
+func (h *Host) call(argv []string, output *bytes.Buffer, run func(*Machine) int) (int, *Fault, error) {
 	unlock, err := h.lock()
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer unlock()
 	m, before, err := h.load()
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	exit := m.fault(argv, output)
-	if exit == 0 {
+	exit, fault := 0, m.fault(argv)
+	if fault == nil || fault.Late {
 		exit = run(m)
 	}
-	if err := h.save(m, before, exit == 0); err != nil {
-		return 0, err
+	done := exit == 0
+	if fault != nil {
+		output.Reset()
+		fmt.Fprintln(output, fault.Text)
+		done = done && fault.Late
+		exit = 1
+		if fault.Way == Nonsense {
+			exit = 0
+		}
+	}
+	if err := h.save(m, before, done); err != nil {
+		return 0, nil, err
 	}
 	call := Call{Argv: argv, Exit: exit}
 	if exit != 0 {
 		call.Output = output.String()
 	}
-	return exit, h.log(call)
+	return exit, fault, h.log(call)
 }
 
 func (h *Host) lock() (unlock func(), err error) {
@@ -266,20 +291,23 @@ func (h *Host) Boot() error {
 	})
 }
 
-// fault makes the call fail if the hardware file wants it to.
-func (m *Machine) fault(argv []string, output *bytes.Buffer) int {
-	line := strings.Join(argv, " ")
-	for i, f := range m.Hardware.Faults {
-		if !strings.HasPrefix(line+" ", strings.TrimSuffix(f.Command, " ")+" ") {
+// fault is what the hardware file wants to happen to a call, nil if nothing.
+func (m *Machine) fault(argv []string) *Fault {
+	for i := range m.Hardware.Faults {
+		f := &m.Hardware.Faults[i]
+		if !f.Concerns(argv) {
 			continue
 		}
 		key := fmt.Sprint(i)
 		m.Runtime.Faults[key]++
-		n := m.Runtime.Faults[key] - f.Skip
-		if n > 0 && (f.Times < 0 || n <= f.Times) {
-			fmt.Fprintln(output, f.Text)
-			return 1
+		if n := m.Runtime.Faults[key] - f.Skip; n > 0 && (f.Times < 0 || n <= f.Times) {
+			return f
 		}
 	}
-	return 0
+	return nil
+}
+
+// Concerns reports whether a call begins like the fault's command.
+func (f *Fault) Concerns(argv []string) bool {
+	return strings.HasPrefix(strings.Join(argv, " ")+" ", strings.TrimSuffix(f.Command, " ")+" ")
 }

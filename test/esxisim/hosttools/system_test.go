@@ -146,6 +146,29 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// A tool may fail although it has done its work, or be content with nothing.
+func TestFaultyWays(t *testing.T) {
+	hw := standard("8.0.3")
+	hw.Faults = []host.Fault{
+		{Command: "esxcli network ip dns search add", Times: -1, Text: "late", Late: true},
+		{Command: "esxcli network nic list", Times: 1, Text: "?", Way: host.Nonsense},
+	}
+	h := newHost(t, hw)
+	exit, out := call(t, h, "esxcli network ip dns search add -d a", "")
+	if got := state(t, h).DNS.Search; exit != 1 || out != "late\n" || len(got) != 1 {
+		t.Errorf("a late refusal: exit status %d, %q, search domains %v", exit, out, got)
+	}
+	for _, want := range []bool{false, true} {
+		if exit, out := call(t, h, "esxcli network nic list", ""); exit != 0 || strings.Contains(out, "vmnic0") != want {
+			t.Errorf("nonsense: exit status %d, %q", exit, out)
+		}
+	}
+	hw.Faults[0].Way = "odd"
+	if _, err := host.New(host.Options{Dir: t.TempDir(), Hardware: hw}); err == nil {
+		t.Error("an unknown way to fail is accepted")
+	}
+}
+
 func TestUnsaved(t *testing.T) {
 	h := newHost(t, standard("8.0.3"))
 	must(t, h, "esxcli network nic list", "logger -t esxid hello")
