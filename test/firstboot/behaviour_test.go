@@ -1,10 +1,6 @@
 package firstboot
 
-import (
-	"testing"
-
-	"github.com/esxid/esxid/test/esxisim/host"
-)
+import "testing"
 
 func TestUnknownMACLeavesTheOldNetwork(t *testing.T) {
 	t.Parallel()
@@ -13,20 +9,4 @@ func TestUnknownMACLeavesTheOldNetwork(t *testing.T) {
 	d.run()
 	d.failed("no network interfaces have the MAC address 02:00:5e:20:00:02")
 	d.oldNetwork()
-}
-
-func TestAmbiguousDiskIsNotWiped(t *testing.T) {
-	t.Parallel()
-	d := start(t, "c-vmfs6-extra-disks", "6.7")
-	d.linux = func(l *host.LinuxDisk) {
-		if l.Name == "sdc" {
-			l.Serial = "ZC100001" // that of sdb
-		}
-	}
-	d.run()
-	d.failed("fit each other")
-	d.oldNetwork()
-	if disks := d.state().Disks; len(disks[0].Table.Partitions)+len(disks[2].Table.Partitions) != 0 {
-		t.Errorf("there are partitions: %+v", disks)
-	}
 }

@@ -206,3 +206,38 @@ func findConfig(name, version string) string {
 	}
 	return filepath.Join(configs, name+".json")
 }
+
+// The configurations could be MAAS's: their partitions fit on the machines' disks.
+func TestLayoutsAreRealistic(t *testing.T) {
+	t.Parallel()
+	for _, m := range machines {
+		for _, version := range []string{"6.7", "8.0.3"} {
+			d := start(t, m.name, version)
+			hasRoom(t, m, d.config)
+		}
+	}
+}
+
+// hasRoom checks that MAAS's partitions fit on the disks of a machine, and that
+// each disk of the configuration is there.
+func hasRoom(t *testing.T, m machine, c config) {
+	t.Helper()
+	used := map[string]int64{}
+	for _, e := range c.Storage.Config {
+		var size int64
+		if e["type"] == "disk" {
+			used[e["id"].(string)] += 0
+		} else if e["type"] == "partition" {
+			if _, err := fmt.Sscanf(e["size"].(string), "%dB", &size); err != nil {
+				t.Fatal(err)
+			}
+			used[e["device"].(string)] += size
+		}
+	}
+	for id, bytes := range used {
+		i := slices.IndexFunc(m.disks, func(d host.Disk) bool { return d.Linux == id })
+		if i < 0 || m.disks[i].Size < bytes+5<<20 {
+			t.Errorf("%s: MAAS has %d bytes on %s, which is too small or missing", m.name, bytes, id)
+		}
+	}
+}
