@@ -101,6 +101,17 @@ class DeployTest(HookTest):
                 self.assert_deployed()
                 self.assertEqual(self.machine.document()["boot_disk"], disk)
 
+    def test_partition_numbers_of_two_digits(self):
+        """sda16 and sda60 are not sda6, whatever comes first in a listing."""
+        partitions, made_on = LAYOUT_7
+        more = {number: (67110912 + n * 4096, 67110912 + n * 4096 + 4095) for n, number in enumerate((10, 15, 16, 50, 60, 61))}
+        for disk in ("sda", "nvme0n1", "mmcblk0"):
+            with self.subTest(disk):
+                self.fresh()
+                self.prepare(disk=disk, layout=({**partitions, **more}, made_on))
+                out = self.assert_deployed()
+                self.assertIn("/{}{}6\n".format(disk, "" if disk == "sda" else "p"), out)
+
     def test_document_and_payload(self):
         self.prepare()
         out = self.assert_deployed()
