@@ -50,7 +50,7 @@ func (i *Installation) systemUUID() (string, error) {
 		return "", err
 	}
 	h := hex.EncodeToString(b)
-	return fmt.Sprintf("%s-%s-%s-%s", h[:8], h[8:16], h[16:20], strings.ReplaceAll(i.MAC, ":", "")), nil
+	return fmt.Sprintf("%s-%s-%s-%s-%s", h[:8], h[8:12], h[12:16], h[16:20], strings.ReplaceAll(i.MAC, ":", "")), nil
 }
 
 type tarFile struct {
