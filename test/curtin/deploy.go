@@ -9,9 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/esxid/esxid/test/esxisim/host"
 	"github.com/esxid/esxid/test/tinylinux"
 )
 
@@ -27,6 +29,10 @@ type Deployment struct {
 	Disk   string // file of the disk that has the image
 	Bus    string // "sata", "nvme"; "auto" or "": as the configuration names the disks
 	Runs   int    // how often the hook runs, to see that it can; default 1
+
+	// Machine describes the disks, by their names on Linux: their sizes, buses and
+	// identities. Without it, they have what the configuration knows of them.
+	Machine []host.Disk
 }
 
 // Result is what came of a deployment.
@@ -73,6 +79,7 @@ type jobDisk struct {
 	Serial string `json:"serial"`
 	Name   string `json:"name"` // if the configuration knows the disk by it
 	Link   string `json:"link"` // below /dev/disk/by-id, if it knows it by that
+	EUI    bool   `json:"eui"`  // the disk has an EUI-64
 }
 
 func (d Deployment) machine(dir string) (tinylinux.Machine, error) {
@@ -84,17 +91,18 @@ func (d Deployment) machine(dir string) (tinylinux.Machine, error) {
 	j := job{Config: d.Config.JSON, Runs: max(d.Runs, 1)}
 	for i, disk := range d.Config.Disks {
 		path, device := d.Disk, deviceName(disk.Name, d.Bus, i)
+		hw := d.describe(disk.Name)
+		known := jobDisk{Serial: cmp.Or(disk.Serial, hw.Serial, device), EUI: len(hw.EUI) > 0}
 		if disk.Name == target.Name {
-			j.Target = cmp.Or(disk.Serial, device)
+			j.Target = known.Serial
 		} else {
 			path = filepath.Join(dir, disk.Name)
-			if err := create(path, cmp.Or(disk.Size, otherDisk)); err != nil {
+			if err := create(path, cmp.Or(hw.Size, disk.Size, otherDisk)); err != nil {
 				return m, err
 			}
 		}
-		attach(&m, disk, device, path)
+		attach(&m, disk, hw, device, path)
 		m.WaitFor = append(m.WaitFor, "/dev/"+device)
-		known := jobDisk{Serial: cmp.Or(disk.Serial, device)}
 		if link, ok := strings.CutPrefix(disk.Path, "/dev/disk/by-id/"); ok {
 			known.Link = link
 		} else if disk.Path == "/dev/"+device {
@@ -107,6 +115,15 @@ func (d Deployment) machine(dir string) (tinylinux.Machine, error) {
 	return m, err
 }
 
+// describe returns a disk of the machine, a zero one if it is not described.
+func (d Deployment) describe(name string) host.Disk {
+	i := slices.IndexFunc(d.Machine, func(hw host.Disk) bool { return hw.Linux == name })
+	if i < 0 {
+		return host.Disk{}
+	}
+	return d.Machine[i]
+}
+
 // deviceName is what Linux calls the disk: as in the configuration, or as the
 // bus has it.
 func deviceName(name, bus string, index int) string {
@@ -117,24 +134,4 @@ func deviceName(name, bus string, index int) string {
 		return "sd" + string(rune('a'+index))
 	}
 	return name
-}
-
-// attach gives the machine a disk with the serial number MAAS knows; the
-// device's name where it knows none. (An EUI-64 would be lost: Linux ignores
-// those of QEMU's NVMe controllers.) ATA has room for 20 characters of serial
-// number; a longer one is that of a SAS disk or RAID volume.
-func attach(m *tinylinux.Machine, disk Disk, device, path string) {
-	serial := cmp.Or(disk.Serial, device)
-	switch {
-	case strings.HasPrefix(device, "nvme"):
-		m.Disks = append(m.Disks, tinylinux.Disk{Path: path, Bus: "nvme", Serial: serial})
-	case len(serial) <= 20:
-		m.Disks = append(m.Disks, tinylinux.Disk{Path: path, Bus: "sata", Serial: serial})
-	default:
-		m.Modules = []string{"virtio_scsi"}
-		m.Args = append(m.Args,
-			"-drive", fmt.Sprintf("if=none,id=%s,format=raw,discard=unmap,cache=unsafe,file=%s", device, strings.ReplaceAll(path, ",", ",,")),
-			"-device", fmt.Sprintf("virtio-scsi-pci,id=%s-bus", device),
-			"-device", fmt.Sprintf("scsi-hd,bus=%s-bus.0,drive=%s,serial=%s", device, device, serial))
-	}
 }

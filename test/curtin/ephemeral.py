@@ -3,7 +3,7 @@
     python3 ephemeral.py JOB
 
 JOB is a JSON file: disks, each with serial, name (that it must have, or ""), link
-(below /dev/disk/by-id, or ""); target (serial of the disk written to); config
+(below /dev/disk/by-id, or "") and eui (whether it has an EUI-64); target (serial of the disk written to); config
 (curtin's configuration); runs (how often the hook runs: 1). Prints the
 installation log; exits with 3 where curtin's install does.
 """
@@ -25,7 +25,7 @@ class InstallError(Exception):
 def main(path):
     with open(path) as f:
         job = json.load(f)
-    if any(disk["name"] and device_of(disk["serial"]) != disk["name"] for disk in job["disks"]):
+    if any(disk["eui"] or disk["name"] and device_of(disk["serial"]) != disk["name"] for disk in job["disks"]):
         renumber_nvme([disk["serial"] for disk in job["disks"]])
     make_links(job["disks"])
     target = "/dev/" + device_of(job["target"])
@@ -63,10 +63,15 @@ def serial_of(device, attribute):
 
 
 def renumber_nvme(serials):
-    """Has the driver take the NVMe controllers one after the other, in this order."""
+    """Has the driver take the NVMe controllers one after the other, in this order.
+
+    It ignores the EUI-64 of QEMU's (1b36:0010), which was wrong in old versions, unless told of
+    the device in another way: as one without quirks of that class."""
     driver = "/sys/bus/pci/drivers/nvme"
+    write_file(os.path.join(driver, "new_id"), "1b36 0010 ffffffff ffffffff 010802 ffffff 0")
     controllers = {read("/sys/class/nvme", name, "serial"): read("/sys/class/nvme", name, "address")
                    for name in os.listdir("/sys/class/nvme")}
+    serials = [serial for serial in serials if serial in controllers]
     for address in controllers.values():
         write_file(os.path.join(driver, "unbind"), address)
     for serial in serials:

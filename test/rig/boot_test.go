@@ -8,24 +8,77 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/guest"
+	"github.com/esxid/esxid/internal/image"
+	"github.com/esxid/esxid/internal/publish"
+	"github.com/esxid/esxid/internal/publish/maas"
 	"github.com/esxid/esxid/test/curtin"
 	"github.com/esxid/esxid/test/esxisim"
+	sim "github.com/esxid/esxid/test/esxisim/host"
 	"github.com/esxid/esxid/test/maassim"
 )
 
-// deployed makes the disk of a host right after its deployment: the image of an
-// installation with the payload in it, on which the hook has run.
-func deployed(t *testing.T, version string, config []byte, size int64) string {
+// machine is a case: a configuration of MAAS's, and the hardware it is for.
+type machine struct {
+	version  string // of ESXi
+	config   string // file
+	hardware string // JSON, without name and version
+	check    func(t *testing.T, s *sim.State)
+}
+
+// nvme has names on Linux, and in the configuration, of which ESXi has none.
+var nvme = machine{
+	version: "9.0", config: samples + "g-nvme-two-disks-no-serial.json",
+	hardware: `"nics": [{"mac": "02:00:5e:80:00:01", "wire": [{"subnet": "10.40.0.0/16", "gateway": "10.40.0.1", "dhcp": "10.40.3.3"}]}],
+		"disks": [{"linux": "nvme1n1", "bus": "nvme", "model": "INTEL SSDPE2KX040T8", "eui": "5cd2e42a81a50002", "size": 3840755982336},
+		{"linux": "nvme0n1", "bus": "nvme", "model": "INTEL SSDPE2KX016T8", "eui": "5cd2e42a81a50001", "size": 1600321314816, "boot": true}]`,
+	check: func(t *testing.T, s *sim.State) {
+		v := s.Volume("datastore1")
+		if v == nil || len(v.Extents) != 2 || v.Extents[0].Partition != 8 || !strings.HasSuffix(v.Extents[1].Disk, "_0200A5812AE4D25C") {
+			t.Errorf("datastore1 is %+v", v)
+		}
+	},
+}
+
+// bond is of two NICs and has management on a VLAN; the disk is SAS. Its image
+// has the layout with the fewest zeros to unpack.
+var bond = machine{
+	version: "6.7", config: "../firstboot/testdata/curtin/bond-vlans.json",
+	hardware: `"nics": [{"mac": "02:00:5e:a9:00:01"}, {"mac": "02:00:5e:a9:00:02"}],
+		"disks": [{"linux": "sda", "bus": "sas", "vendor": "SEAGATE", "model": "ST300MM0048", "serial": "BTYF00000009240AGN", "wwn": "5000c500a0000001", "size": 240057409536}]`,
+	check: func(t *testing.T, s *sim.State) {
+		w, v := s.Switch("vSwitch0"), s.Interface("vmk0")
+		if !slices.Equal(w.Uplinks, []string{"vmnic0", "vmnic1"}) || v.Portgroup != "bond0.90" || v.IPv4.Address != "10.90.0.20" {
+			t.Errorf("vSwitch0 is %+v, vmk0 %+v", w, v)
+		}
+		if d := s.Volume("datastore1"); d == nil || d.Extents[0].Disk != "naa.5000c500a0000001" || d.Extents[0].Partition != 3 {
+			t.Errorf("datastore1 is %+v", d)
+		}
+	},
+}
+
+// write writes the hardware file.
+func (m machine) write(t *testing.T) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "hardware.json")
+	if err := os.WriteFile(path, fmt.Appendf(nil, `{"name": "x", "esxi": %q, %s}`, m.version, m.hardware), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// image makes the disk of an installation with the payload in it.
+func (m machine) image(t *testing.T, l esxisim.LayoutOptions) string {
 	t.Helper()
 	dir := t.TempDir()
 	disk := filepath.Join(dir, "disk.raw")
 	if err := esxisim.WriteDisk(disk, esxisim.DiskOptions{
-		Options: esxisim.Options{Version: version, PayloadMiB: 1}, LayoutOptions: esxisim.LayoutOptions{MediaSize: "min", NoVMFS: true},
-		FirstBoot: []string{string(guest.FirstBoot())},
+		Options: esxisim.Options{Version: m.version, PayloadMiB: 1}, LayoutOptions: l, FirstBoot: []string{string(guest.FirstBoot())},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -42,72 +95,119 @@ func deployed(t *testing.T, version string, config []byte, size int64) string {
 	if out, err := exec.Command("mcopy", "-s", "-i", fmt.Sprintf("%s@@%d", disk, esp), filepath.Join(dir, "curtin"), "::").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	if err := os.Truncate(disk, size); err != nil {
+	return disk
+}
+
+// metadata is a directory with what MAAS's metadata service has for the machine.
+func metadata(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "local-hostname"), []byte("esx1.lab.example"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c, err := curtin.ParseConfig(config)
+	return dir
+}
+
+// checkOutcome: MAAS calls the host deployed, and it is as it should be.
+func (m machine) checkOutcome(t *testing.T, text []byte) {
+	t.Helper()
+	var got outcome
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	if n := len(got.MAAS.Events); got.MAAS.State != maassim.Deployed || n == 0 || got.MAAS.Events[n-1].Result != "SUCCESS" {
+		t.Fatalf("MAAS saw %+v\n%s", got.MAAS, got.Host.Console)
+	}
+	if s := got.Host.State; got.Host.Problems != nil || s.FQDN() != "esx1.lab.example" {
+		t.Errorf("problems %q; the host is\n%s", got.Host.Problems, text)
+	}
+	const log = "/altbootbank/esxid/firstboot.log"
+	if len(got.Host.Files) != 1 || got.Host.Files[log] == "" || bytes.Contains(text, []byte("ExampleTokenSecret")) {
+		t.Errorf("the second bank holds %v", got.Host.Files)
+	}
+	m.check(t, &got.Host.State)
+}
+
+// newMAAS serves a MAAS.
+func newMAAS(t *testing.T) (stand *maassim.Sim, address string) {
+	t.Helper()
+	stand, err := maassim.New(maassim.Options{Dir: t.TempDir(), Generation: "3.6"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := curtin.Deployment{Config: c, Disk: disk}.Run(t.Context())
-	if err != nil || r.ExitCode != 0 {
-		t.Fatalf("exit code %d, %v\n%s", r.ExitCode, err, r.Log)
-	}
-	return disk
+	server := httptest.NewServer(stand)
+	t.Cleanup(server.Close)
+	return stand, server.URL + "/MAAS"
 }
 
 // TestFirstBoot: hook and agent, each in its own virtual machine, make a host
 // that MAAS calls deployed.
 func TestFirstBoot(t *testing.T) {
-	dir := t.TempDir()
-	const size = 64 << 30
-	hardware, metadata := filepath.Join(dir, "hardware.json"), filepath.Join(dir, "metadata")
-	if err := os.Mkdir(metadata, 0o755); err != nil {
-		t.Fatal(err)
+	t.Parallel()
+	b := firstBoot{wanted: true, hardwareFile: nvme.write(t), metadata: metadata(t)}
+	size, err := b.load()
+	if err != nil || size != 1600321314816 {
+		t.Fatalf("the boot disk has %d bytes (%v)", size, err)
 	}
-	for path, text := range map[string]string{
-		hardware: fmt.Sprintf(`{"name": "d", "esxi": "8.0.3", "nics": [{"mac": "02:00:5e:40:00:01"}],
-			"disks": [{"linux": "sda", "bus": "sata", "model": "QEMU HARDDISK", "serial": "QM00001", "size": %d}]}`, int64(size)),
-		metadata + "/local-hostname": "esx1.lab.example",
-	} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text, err := os.ReadFile(config)
+	text, err := os.ReadFile(nvme.config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	maas, err := maassim.New(maassim.Options{Dir: t.TempDir(), Generation: "3.6"})
+	c, err := curtin.ParseConfig(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(maas)
-	defer server.Close()
-	b := firstBoot{wanted: true, hardwareFile: hardware, metadata: metadata}
-	if got, err := b.load(); err != nil || got != size {
-		t.Fatalf("the boot disk has %d bytes (%v)", got, err)
+	disk := nvme.image(t, esxisim.LayoutOptions{MediaSize: "min", NoVMFS: true})
+	if err := os.Truncate(disk, size); err != nil {
+		t.Fatal(err)
+	}
+	r, err := curtin.Deployment{Config: c, Disk: disk, Machine: b.hardware.Disks}.Run(t.Context())
+	if err != nil || r.ExitCode != 0 {
+		t.Fatalf("exit code %d, %v\n%s", r.ExitCode, err, r.Log)
 	}
 	var out bytes.Buffer
-	if err := b.run(t.Context(), server.URL+"/MAAS", maas.AdminKey(), deployed(t, "8.0.3", text, size), text, &out); err != nil {
+	stand, address := newMAAS(t)
+	if err := b.run(t.Context(), address, stand.AdminKey(), disk, text, &out); err != nil {
 		t.Fatal(err)
 	}
-	var got outcome
-	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
+	nvme.checkOutcome(t, out.Bytes())
+}
+
+// TestDeployAndBoot: the whole command, from an image in MAAS.
+func TestDeployAndBoot(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	packed, key := filepath.Join(dir, "image.dd.gz"), filepath.Join(dir, "key")
+	p, err := image.Pack(t.Context(), bond.image(t, esxisim.LayoutOptions{USB: true}), packed, image.PackOptions{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(got.MAAS.Events); got.MAAS.State != maassim.Deployed || n == 0 || got.MAAS.Events[n-1].Result != "SUCCESS" {
-		t.Errorf("MAAS saw %+v\n%s", got.MAAS, got.Host.Console)
+	stand, address := newMAAS(t)
+	if err := os.WriteFile(key, []byte(stand.AdminKey()), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	s := got.Host.State
-	v := s.Interface("vmk0")
-	if got.Host.Problems != nil || s.FQDN() != "esx1.lab.example" || v.IPv4.Address != "10.40.7.55" || len(v.IPv6.Addresses) != 1 || s.Volume("datastore1") == nil {
-		t.Errorf("problems %q; the host is\n%s", got.Host.Problems, out.Bytes())
+	client, err := maas.New(config.Target{Type: "maas", Name: "lab", URL: address, APIKeyFile: key})
+	if err != nil {
+		t.Fatal(err)
 	}
-	const log = "/altbootbank/esxid/firstboot.log"
-	if len(got.Host.Files) != 1 || got.Host.Files[log] == "" || strings.Contains(out.String(), "ExampleTokenSecret") {
-		t.Errorf("the second bank holds %v", got.Host.Files)
+	img := publish.Image{Path: packed, Name: "esxi/6.7", Title: "ESXi 6.7", Architecture: "amd64/generic", SHA256: p.SHA256, Size: p.PackedSize}
+	if _, err := client.Publish(t.Context(), img, func(int64, int64) {}); err != nil {
+		t.Fatal(err)
 	}
+	cmd := newDeployCommand()
+	cmd.SetArgs([]string{"--url=" + address, "--key-file=" + key, "--name=esxi/6.7", "--curtin=" + bond.config, "-o", filepath.Join(dir, "disk.raw"),
+		"--boot", "--hardware=" + bond.write(t), "--metadata=" + metadata(t)})
+	var out, log bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(&log)
+	if err := cmd.ExecuteContext(t.Context()); err != nil {
+		t.Fatalf("%v: %s%s", err, log.Bytes(), out.Bytes())
+	}
+	before, result, _ := bytes.Cut(out.Bytes(), []byte("\n{\n"))
+	if !bytes.Contains(before, []byte("hook found on partition 1")) {
+		t.Errorf("the deployment says\n%s", before)
+	}
+	bond.checkOutcome(t, append([]byte("{\n"), result...))
 }
 
 func TestFirstBootRefusals(t *testing.T) {

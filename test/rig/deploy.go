@@ -29,9 +29,9 @@ boots a small Linux with that disk (and with the other disks of the curtin
 configuration, empty), and finds and runs the curtin hook there. Prints the
 installation log and the partition table of the disk. Fails where curtin fails.
 
-With --boot the deployed host is then booted, with the NICs and disks of the
-hardware file: its %firstboot runs and talks to MAAS. What became of it, and
-what MAAS saw, is printed as one JSON object.`,
+With --boot the disks have the identities of the hardware file, and the deployed
+host is then booted with its NICs and disks: its %firstboot runs and talks to
+MAAS. What became of it, and what MAAS saw, is printed as one JSON object.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return d.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -89,7 +89,7 @@ func (d *deployment) run(ctx context.Context, out, log io.Writer) error {
 	if err := curtin.Write(ctx, address, d.disk, d.size, log); err != nil {
 		return err
 	}
-	r, err := curtin.Deployment{Config: config, Disk: d.disk, Bus: d.bus}.Run(ctx)
+	r, err := curtin.Deployment{Config: config, Disk: d.disk, Bus: d.bus, Machine: d.boot.hardware.Disks}.Run(ctx)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/esxid/esxid/test/maassim"
 )
 
-const config = "../../internal/guest/testdata/curtin/d-flat-default.json"
+const samples = "../../internal/guest/testdata/curtin/"
 
 // What works is tested in test/curtin.
 func TestDeployRefusals(t *testing.T) {
@@ -29,7 +29,7 @@ func TestDeployRefusals(t *testing.T) {
 		}
 	}
 	disk := filepath.Join(dir, "disk.raw")
-	good := []string{"--url=" + server.URL + "/MAAS", "--key-file=" + key, "--name=esxi/8.0", "--curtin=" + config, "-o", disk}
+	good := []string{"--url=" + server.URL + "/MAAS", "--key-file=" + key, "--name=esxi/8.0", "--curtin=" + samples + "d-flat-default.json", "-o", disk}
 	tests := []struct {
 		args []string
 		want string
