@@ -32,8 +32,10 @@ type fakeRunner struct {
 	sendErr func(*build.Build) error
 	store   *build.Store
 	block   chan struct{} // if not nil, Make waits for it or for the context
-	started chan string
-	address string // of the target it publishes to
+	// if not nil, Publish does
+	blockSend chan struct{}
+	started   chan string
+	address   string // of the target it publishes to
 }
 
 func (f *fakeRunner) Make(ctx context.Context, b *build.Build) error {
@@ -75,10 +77,20 @@ func placeImage(store *build.Store, b *build.Build) error {
 	return os.WriteFile(filepath.Join(dir, build.ManifestName), text, 0o640)
 }
 
-func (f *fakeRunner) Publish(_ context.Context, b *build.Build) error {
+func (f *fakeRunner) Publish(ctx context.Context, b *build.Build) error {
+	f.mu.Lock()
+	f.sent = append(f.sent, what(b))
+	block := f.blockSend
+	f.mu.Unlock()
+	if block != nil {
+		select {
+		case <-block:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sent = append(f.sent, what(b))
 	if f.sendErr != nil {
 		if err := f.sendErr(b); err != nil {
 			return err
@@ -102,9 +114,10 @@ func (fakeTarget) Publish(context.Context, publish.Image, func(done, total int64
 // rig is a daemon on a temporary state directory.
 type rig struct {
 	*Daemon
-	t   *testing.T
-	f   *fakeRunner
-	cfg *config.Config
+	t    *testing.T
+	f    *fakeRunner
+	cfg  *config.Config
+	logs *logbook
 }
 
 func newRig(t *testing.T, dir string) *rig {
@@ -112,7 +125,8 @@ func newRig(t *testing.T, dir string) *rig {
 	cfg := config.Default()
 	cfg.StateDir, cfg.RuntimeDir, cfg.KickstartDir = filepath.Join(dir, "state"), filepath.Join(dir, "run"), filepath.Join(dir, "kickstart.d")
 	cfg.Watch.Settle = 20 * time.Millisecond
-	d, err := New(func() (*config.Config, error) { return cfg, nil }, "test", slog.New(slog.NewTextHandler(t.Output(), nil)))
+	logs := newLogbook(t)
+	d, err := New(func() (*config.Config, error) { return cfg, nil }, "test", slog.New(logs))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +138,7 @@ func newRig(t *testing.T, dir string) *rig {
 		return f
 	}
 	d.inUse.Store(&settings{cfg, []publish.Publisher{fakeTarget{}}})
-	return &rig{d, t, f, cfg}
+	return &rig{d, t, f, cfg, logs}
 }
 
 // run starts the daemon and returns a function that stops it.
