@@ -95,6 +95,7 @@ def configure(directory, journal):
 def deploy(host, document, client, record, journal):
     host.wait_for_hostd()
     before = network.State(host)
+    before.check()
     record.state = before
     for text in document.get("ignored") or []:
         journal.say("not supported and ignored: {}".format(text))

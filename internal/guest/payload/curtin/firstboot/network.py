@@ -47,6 +47,9 @@ class State:
                              for name in self.switches)
         self.tags = dict((name, members(host.fields(["Tags"], *(interface + ["tag", "get", "--interface-name=" + name]))["Tags"]))
                          for name in self.interfaces)
+
+    def check(self):
+        """Refuses to begin with a host that shows nothing that could be brought back."""
         if not self.switches or not self.interfaces:
             raise AgentError("this host has no vSwitch or no VMkernel interface")
 
