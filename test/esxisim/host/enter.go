@@ -57,7 +57,8 @@ func (h *Host) enter(ctx context.Context, argv []string, forwards []Forward) (*e
 	cmd := exec.CommandContext(ctx, filepath.Join(h.tools, program))
 	cmd.Args = []string{"enter", string(entry)}
 	cmd.Env = []string{"PATH=/bin:/sbin", Variable + "=" + Inside, "HOME=/"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	// With its own processes: none of them outlives the one that is started here.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
 	if len(forwards) > 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWNET
 	}
