@@ -26,6 +26,7 @@ func TestFiles(t *testing.T) {
 		"curtin/curtin-hooks",
 		"curtin/esxid.json",
 		"curtin/firstboot/agent.py",
+		"curtin/firstboot/cloudconfig.py",
 		"curtin/firstboot/disks.py",
 		"curtin/firstboot/firewall.py",
 		"curtin/firstboot/host.py",
@@ -34,8 +35,12 @@ func TestFiles(t *testing.T) {
 		"curtin/firstboot/maas.py",
 		"curtin/firstboot/netconfig.py",
 		"curtin/firstboot/network.py",
+		"curtin/firstboot/ntp.py",
 		"curtin/firstboot/restore.py",
 		"curtin/firstboot/storage.py",
+		"curtin/firstboot/userdata.py",
+		"curtin/firstboot/vcenter.py",
+		"curtin/firstboot/vendordata.py",
 	}
 	if !slices.Equal(paths, want) {
 		t.Errorf("files are %q, want %q", paths, want)
@@ -86,6 +91,13 @@ func TestHook(t *testing.T) {
 func TestAgent(t *testing.T) {
 	t.Parallel()
 	if out, err := python(t, "-m", "unittest", "test_agent", "test_host", "test_maas", "test_network"); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+func TestVendorData(t *testing.T) {
+	t.Parallel()
+	if out, err := python(t, "-m", "unittest", "test_cloudconfig", "test_vendordata"); err != nil {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }

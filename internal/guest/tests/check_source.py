@@ -9,8 +9,9 @@ import os
 import sys
 
 ALLOWED = {
-    "binascii", "contextlib", "email.utils", "http.client", "json", "os", "re", "shutil", "signal", "socket", "struct",
-    "subprocess", "sys", "tempfile", "time", "traceback", "urllib.error", "urllib.parse", "urllib.request", "zlib",
+    "binascii", "contextlib", "email.utils", "hashlib", "http.client", "json", "os", "re", "shutil", "signal", "socket",
+    "ssl", "struct", "subprocess", "sys", "tempfile", "threading", "time", "traceback", "urllib.error", "urllib.parse",
+    "urllib.request", "zlib",
 }
 
 

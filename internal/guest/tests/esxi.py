@@ -96,6 +96,7 @@ vmk0          true           false                true     false  ::
     "system_hostname_get": "   Domain Name: localdomain\n   Fully Qualified Domain Name: localhost.localdomain\n   Host Name: localhost\n",
     "system_uuid_get": "5d1b5a6e-1c2d-3e4f-5a6b-525400123456\n",
     "storage_core_device_list": DEVICES,
+    "system_account_list": "User ID  Description\n-------  -------------\nroot     Administrator\n",
 }
 
 
@@ -183,7 +184,7 @@ class Service(http.server.BaseHTTPRequestHandler):
         self.send_header("Date", email.utils.formatdate(time.time() + server.ahead, usegmt=True))
         if status == 301:
             self.send_header("Location", "http://127.0.0.1:9/")
-        text = (b"esx1.example" if "name" in self.path else server.user_data) if status == 200 else b"the base string is &SECRET"
+        text = server.body(self.path) if status == 200 else b"the base string is &SECRET"
         self.send_header("Content-Length", str(0 if status == 204 else len(text)))
         self.end_headers()
         if status != 204:
@@ -201,11 +202,16 @@ class Service(http.server.BaseHTTPRequestHandler):
 class MetadataServer(http.server.HTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Service)
-        self.requests, self.statuses, self.ahead, self.user_data = [], [], 0, b""
+        self.requests, self.statuses, self.ahead = [], [], 0
+        self.user_data, self.vendor_data = b"", b""
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def default(self, path):
-        return 204 if "/status/" in path else 200 if self.user_data or path.endswith("/local-hostname") else 404
+        return 204 if "/status/" in path else 200 if self.body(path) else 404
+
+    def body(self, path):
+        return {"local-hostname": b"esx1.example", "vendor-data": self.vendor_data, "user-data": self.user_data}.get(
+            os.path.basename(path), b"")
 
     def reporting(self):
         endpoint = "http://127.0.0.1:{}/MAAS/metadata/status/x7dq3k".format(self.server_port)

@@ -69,18 +69,50 @@ class AgentTest(EsxiTest, ServerTest):
     def test_deploys(self):
         status, log = self.run_agent()
         self.assertEqual((status, self.events()),
-                         (0, [("x7dq3k", None), ("public-keys", None), ("local-hostname", None), ("x7dq3k", "SUCCESS"),
-                              ("user-data", None)]), log)
+                         (0, [("x7dq3k", None), ("public-keys", None), ("local-hostname", None), ("vendor-data", None),
+                              ("x7dq3k", "SUCCESS"), ("user-data", None)]), log)
         # The host does not remember the first plan, which is why the second is the same.
         self.assertEqual(self.commands(), "network firewall refresh\n" + 2 * DHCP_COMMANDS + DATASTORE_COMMANDS
                          + "auto-backup\nnetwork firewall refresh\nauto-backup\n")
         self.assertIn("plan: esxcli network ip interface add", log)
 
-    def test_user_data_is_not_run_and_that_is_said(self):
-        self.server.user_data = b"#!/bin/sh\n"
+    def last_event(self):
+        return dict(self.server.requests[-1][3], timestamp=0)
+
+    def test_user_data_runs_when_nothing_else_is_left(self):
+        self.server.user_data = "#!/bin/sh\nls {0}; trap; exec echo \"$(dirname $0)\"\n".format(self.state).encode("ascii")
         status, log = self.run_agent()
         self.assertEqual(status, 0)
-        self.assertIn("user-data is not supported yet: 10 bytes were not run", log)
+        self.assertRegex(log, "user-data: firstboot.log\n[^ ]+ user-data: /tmp/esxid-")
+        self.assertEqual(self.last_event(), {"event_type": "finish", "origin": "esxid", "name": "esxid-firstboot/user-data",
+                                             "description": "user-data was run", "result": "SUCCESS", "timestamp": 0})
+        self.assertTrue(self.commands().endswith("network firewall refresh\n" * 2 + "auto-backup\n"), self.commands())
+
+    def test_user_data_that_fails(self):
+        for script, reason in ((b"#!/bin/sh\nexit 7\n", "user-data failed with status 7"),
+                               (b"#!/usr/bin/perl\n", "its first line is '#!/usr/bin/perl'"),
+                               (b"#cloud-config\n", "it is cloud-config")):
+            with self.subTest(script):
+                os.remove(os.path.join(self.directory, "data"))
+                self.configure(load_config("a-dhcp-single-nic"))
+                self.server.user_data = script
+                status, log = self.run_agent()
+                self.assertEqual((status, self.last_event()["result"]), (0, "FAIL"))
+                self.assertIn(reason, self.last_event()["description"])
+                self.assertIn(reason, log)
+
+    def test_broken_vendor_data_changes_no_disk(self):
+        self.server.vendor_data = b"cloud-init: '#cloud-config\n\n  ntp: [\n\n  '\n"
+        status, log = self.run_agent()
+        self.assertEqual((status, self.events()[-1]), (1, ("x7dq3k", "FAIL")), log)
+        self.assertIn("cannot read the cloud-config in vendor-data from MAAS: line 3: ", self.last_event()["description"])
+        self.assertNotIn("partedUtil", self.commands())
+
+    def test_vendor_data_that_is_refused(self):
+        self.server.vendor_data = (b'cloud-init: "#cloud-config\\nwrite_files: [{path: /etc/passwd, content: x}]\\n"\n')
+        status, log = self.run_agent()
+        self.assertEqual((status, self.events()[-1]), (1, ("x7dq3k", "FAIL")), log)
+        self.assertIn("'/etc/passwd' is not below /altbootbank/maas/", self.last_event()["description"])
 
     def test_failing_step(self):
         fails = DHCP_COMMANDS.splitlines()[4]

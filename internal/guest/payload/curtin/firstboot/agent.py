@@ -10,6 +10,7 @@ refused there, while the host still has the network it was installed with.
 Then the plan is carried out. Whatever fails up to the moment when MAAS has the
 machine as Deployed, the old network is brought back and MAAS is told why. In
 any case the credentials and this program are removed; only firstboot.log stays.
+The owner's script, user-data, runs after all that.
 
 If this program is killed, the script starts it a second time. It does not go on
 then, unless nothing was changed yet: it brings the old network back and fails.
@@ -28,6 +29,9 @@ import maas
 import netconfig
 import network
 import storage
+import userdata
+import vcenter
+import vendordata
 from host import AgentError, Deadline, Host, apply, parse_fields
 from journal import Journal
 from restore import Record, restore
@@ -40,7 +44,7 @@ LAST_WORDS = 5 * 60     # seconds for the old network and the reason, if that fa
 CLOSING = 2 * 60        # seconds for the firewall and to save /etc
 EVENT = "esxid-firstboot"
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-NOT_YET = "not configured by this version: NTP, vCenter, user-data"
+USER_DATA_EVENT = EVENT + "/user-data"  # with a slash: it does not decide about the deployment
 
 
 def main(directory):
@@ -48,9 +52,8 @@ def main(directory):
     for number in SIGNALS:
         signal.signal(number, stop)
     try:
-        configure(directory, journal)
+        last = configure(directory, journal)
         journal.say("this host is configured, and MAAS knows")
-        return 0
     except Exception as e:
         if not isinstance(e, AgentError):
             journal.trace()
@@ -59,6 +62,8 @@ def main(directory):
     finally:
         ignore_signals()
         clean_up(directory, journal)
+    last()
+    return 0
 
 
 def ignore_signals():
@@ -73,6 +78,7 @@ def stop(number, frame):
 
 
 def configure(directory, journal):
+    """Configures the host. Returns what is to be done when nothing of this program is left on it."""
     host = Host(journal, Deadline(WORK))
     document = read_document(os.path.join(directory, CONFIG))
     client = maas.Client(document["reporting"], journal, host.deadline)
@@ -82,14 +88,16 @@ def configure(directory, journal):
             try:
                 if record.interrupted:
                     raise AgentError("the configuration was interrupted and is not resumed: deploy the machine again")
-                deploy(host, document, client, record, journal)
+                script = deploy(host, document, client, record, journal)
             except Exception as e:
                 fail(host, client, record, e, journal)
                 raise
             finally:
                 host.deadline.renew(CLOSING)
     finally:
+        vcenter.remove_traces(host)
         save(host, journal)
+    return lambda: run_user_data(host, client, script, journal)
 
 
 def deploy(host, document, client, record, journal):
@@ -111,16 +119,55 @@ def deploy(host, document, client, record, journal):
     record.write(before)
     network.establish(host, wanted, steps, journal)
     client.report("start", EVENT, "configuring ESXi")
+    keys = client.fetch("public-keys")
+    name = identity.read_name(client.fetch("local-hostname"))
+    wishes = vendordata.read(client.fetch("vendor-data"), document.get("vcenter_ca"), journal)
+    for text in wishes.lines():
+        journal.say(text)
+    centre = reach_vcenter(host, wishes, client, name)
     apply(host, disks)
-    identity.add_keys(client.fetch("public-keys"), version, journal)
+    identity.add_keys(keys, version, journal)
     identity.renew_uuid(host, version, journal)
-    identity.set_name(host, identity.read_name(client.fetch("local-hostname")))
+    identity.set_name(host, name)
+    wishes.apply(host, version)
+    if centre:
+        vcenter.join(host, centre, name)
     host.run("auto-backup.sh")  # /etc lives in memory
-    client.report("finish", EVENT, "network, datastores, name and SSH keys are configured; " + NOT_YET, "SUCCESS")
-    journal.say(NOT_YET)
+    client.report("finish", EVENT, "configured: network, datastores, name, SSH keys" + wishes.summary(), "SUCCESS")
     record.forget()
-    client.fetch_user_data()
+    script = client.fetch_user_data()
     record.state = None  # MAAS has the machine as Deployed: what fails now undoes nothing
+    return script
+
+
+def reach_vcenter(host, wishes, client, name):
+    """A client of the vCenter that is to take this host, None without one."""
+    if not wishes.vcenter:
+        return None
+    firewall.open_ports(host, client.port, vcenter.PORT)
+    centre = vcenter.Client(wishes.vcenter, host)
+    vcenter.check(centre, name)
+    return centre
+
+
+def run_user_data(host, client, script, journal):
+    if not script:
+        return
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)  # also for the script
+    text, result = "user-data was run", "SUCCESS"
+    try:
+        userdata.run(script, journal)
+    except Exception as e:
+        text, result = text_of(e), "FAIL"
+    journal.say(text)
+    host.deadline.renew(LAST_WORDS)
+    try:
+        with firewall.outbound(host, client.port):
+            client.report("finish", USER_DATA_EVENT, text, result, 2 * 60)
+    except AgentError as e:
+        journal.say("cannot tell MAAS: {}".format(e))
+    save(host, journal)  # what the script has changed
 
 
 def read_version(host):

@@ -1,7 +1,7 @@
-"""Lets the host reach MAAS's metadata service.
+"""Lets the host reach MAAS's metadata service, and vCenter if it is to join one.
 
 ESXi drops outgoing connections that no ruleset allows, and none allows the
-port of the metadata service. A ruleset of our own opens this one port for the
+port of the metadata service. A ruleset of our own opens what is needed for the
 first boot only; the firewall stays on.
 """
 
@@ -12,19 +12,20 @@ from host import AgentError
 
 RULES = "/etc/vmware/firewall/esxid.xml"
 ATTEMPTS = 3
-TEMPLATE = """<ConfigRoot>
+SERVICE = """<ConfigRoot>
   <service id="0900">
     <id>esxid</id>
-    <rule id="0000">
+{}    <enabled>true</enabled>
+    <required>false</required>
+  </service>
+</ConfigRoot>
+"""
+RULE = """    <rule id="{:04}">
       <direction>outbound</direction>
       <protocol>tcp</protocol>
       <porttype>dst</porttype>
       <port>{}</port>
     </rule>
-    <enabled>true</enabled>
-    <required>false</required>
-  </service>
-</ConfigRoot>
 """
 
 
@@ -32,16 +33,21 @@ TEMPLATE = """<ConfigRoot>
 def outbound(host, port):
     """Opens a TCP port for connections to the outside while the body runs."""
     try:
-        try:
-            with open(RULES, "w") as f:
-                f.write(TEMPLATE.format(port))
-            refresh(host)
-        except (OSError, AgentError) as e:
-            # MAAS cannot be told without; if its port is one that is open anyway, all goes well.
-            host.journal.say("cannot open port {} in the firewall: {}".format(port, e))
+        open_ports(host, port)
         yield
     finally:
         close(host)
+
+
+def open_ports(host, *ports):
+    """Opens these ports and no others, until the body of outbound is done."""
+    try:
+        with open(RULES, "w") as f:
+            f.write(SERVICE.format("".join(RULE.format(number, port) for number, port in enumerate(ports))))
+        refresh(host)
+    except (OSError, AgentError) as e:
+        # MAAS cannot be told without; if its port is one that is open anyway, all goes well.
+        host.journal.say("cannot open ports {} in the firewall: {}".format(list(ports), e))
 
 
 def close(host):
