@@ -100,6 +100,9 @@ var machines = []machine{
 		d.hardware.NICs[0].MAC = "02:00:5e:99:00:01"
 	}},
 
+	{name: "unsupported-with-warnings", about: "balance-tlb bond, bridge, LVM, with `unsupported = \"warn\"`", config: "f-unsupported", disks: intel("PHYG00000002240AGN"),
+		change: func(d *deployment) { d.ignored = []string{"mode balance-tlb of bond bond0", "bridge br0"} }},
+
 	// MAAS.
 	{name: "maas-late", about: "MAAS does not answer at first", config: "d-flat-default", disks: intel("QM00001"), change: func(d *deployment) { d.refused = 1 }},
 }
