@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/esxid/esxid/internal/bus"
 	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/daemon"
 	"github.com/esxid/esxid/internal/journal"
@@ -26,17 +27,38 @@ func newRunCommand() *cobra.Command {
 			signal.Notify(reload, syscall.SIGHUP)
 			defer signal.Stop(reload)
 			level := &slog.LevelVar{}
-			log := slog.New(journal.NewHandler(cmd.ErrOrStderr(), level))
+			handler := journal.NewHandler(cmd.ErrOrStderr(), level)
+			log := slog.New(handler)
 			d, err := daemon.New(configReader(configPath), version, log)
 			if err != nil {
 				return err
 			}
 			go forward(cmd.Context(), reload, d.Reload)
+			go showOnBus(cmd.Context(), d, bus.Server{
+				Service: d, Version: version, DropDirectory: d.DropDirectory(), Log: log, Level: level, LogTarget: logTarget(handler),
+			})
 			return d.Run(cmd.Context())
 		},
 	}
 	cmd.Flags().StringVar(&configPath, "config", "", "configuration file (default /etc/esxid/esxid.toml)")
 	return cmd
+}
+
+// showOnBus puts the service on the system bus once it may be controlled.
+func showOnBus(ctx context.Context, d *daemon.Daemon, server bus.Server) {
+	select {
+	case <-ctx.Done():
+	case <-d.Ready():
+		server.Run(ctx)
+	}
+}
+
+// logTarget is systemd's word for where a handler writes.
+func logTarget(h slog.Handler) string {
+	if _, isText := h.(*slog.TextHandler); isText {
+		return "console"
+	}
+	return "journal"
 }
 
 // configReader returns what reads the configuration, at the start and at each

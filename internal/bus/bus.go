@@ -67,7 +67,7 @@ func (s *Server) Run(ctx context.Context) {
 		began := time.Now()
 		err := s.serve(ctx, func() {
 			if lost {
-				s.Log.Info("on the system bus again")
+				s.Log.Info("On the system bus again.")
 			}
 			lost = false
 		})
@@ -75,7 +75,7 @@ func (s *Server) Run(ctx context.Context) {
 			return
 		}
 		if !lost {
-			s.Log.Warn("not on the system bus: esxid status and busctl do not work; building goes on", "error", err)
+			s.Log.Warn(fmt.Sprintf("Not on the system bus, so esxid status and the like do not work; building goes on: %v.", err))
 			lost = true
 		}
 		if time.Since(began) > lastPause { // it was fine for a while

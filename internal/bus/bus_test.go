@@ -371,7 +371,7 @@ func TestBusRestart(t *testing.T) {
 	}
 	cancel()
 	<-done
-	if text := log.String(); strings.Count(text, "not on the system bus") != 2 || strings.Count(text, "on the system bus again") != 2 {
+	if text := log.String(); strings.Count(text, "Not on the system bus") != 2 || strings.Count(text, "On the system bus again") != 2 {
 		t.Errorf("logged:\n%s", text)
 	}
 }

@@ -36,6 +36,15 @@ const (
 // BuildPath is the object of a build.
 func BuildPath(id string) dbus.ObjectPath { return buildRoot + dbus.ObjectPath(escape(id)) }
 
+// BuildID is the build of an object.
+func BuildID(path dbus.ObjectPath) (id string, ok bool) {
+	escaped, ok := strings.CutPrefix(string(path), string(buildRoot))
+	if !ok {
+		return "", false
+	}
+	return unescape(escaped)
+}
+
 // ImagePath is the object of an image.
 func ImagePath(id string) dbus.ObjectPath { return imageRoot + dbus.ObjectPath(escape(id)) }
 

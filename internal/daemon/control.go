@@ -206,6 +206,9 @@ func (d *Daemon) workable(b *build.Build) error {
 	return fault.New(fault.Usage, "its ISO is gone: drop it into %s again", d.incoming())
 }
 
+// DropDirectory is where ISOs are dropped.
+func (d *Daemon) DropDirectory() string { return d.incoming() }
+
 // Rescan looks for new ISOs and for what is to be built, as if something had
 // changed.
 func (d *Daemon) Rescan() {
