@@ -35,11 +35,11 @@ var keyForm = regexp.MustCompile(`^[!-9;-~]+:[!-9;-~]+:[!-9;-~]+$`)
 // readKey reads the key from file, or from the service's credential if file is
 // empty. Nothing of what is read gets into an error.
 func readKey(file string) (apiKey, error) {
-	what := "api_key_file " + file
-	if file == "" {
+	what, isCredential := "api_key_file "+file, file == ""
+	if isCredential {
 		dir := os.Getenv("CREDENTIALS_DIRECTORY")
 		if dir == "" {
-			return apiKey{}, fault.New(fault.Config, "there is no API key: set api_key_file, or give the service the credential %s", credential)
+			return apiKey{}, noKey()
 		}
 		file, what = filepath.Join(dir, credential), "credential "+credential
 	}
@@ -47,6 +47,8 @@ func readKey(file string) (apiKey, error) {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return apiKey{}, fault.New(fault.NotPermitted, "cannot read the %s: %w: give it to this user or group, e.g. chgrp esxid and chmod 0640", what, err)
+	case err != nil && isCredential:
+		return apiKey{}, noKey()
 	case err != nil:
 		return apiKey{}, fault.New(fault.Config, "cannot read the %s: %w", what, err)
 	}
@@ -65,11 +67,19 @@ func readKey(file string) (apiKey, error) {
 		return apiKey{}, fault.New(fault.Config, "cannot read the %s: %w", what, err)
 	}
 	line := strings.TrimSpace(string(text))
+	if line == "" && isCredential {
+		return apiKey{}, noKey() // the unit's default, so that the service starts without one
+	}
 	if len(text) > maxKeyFile || !keyForm.MatchString(line) {
 		return apiKey{}, fault.New(fault.Config, "the %s does not hold an API key: want one line of three parts joined by colons, as MAAS shows it under API keys in the user's preferences", what)
 	}
 	parts := strings.Split(line, ":")
 	return apiKey{parts[0], parts[1], parts[2]}, nil
+}
+
+// noKey is the error of a target that has no key yet.
+func noKey() error {
+	return fault.New(fault.Config, "there is no API key: put it into /etc/esxid/maas.key (root's, mode 0600) and run: systemctl restart esxid; or set api_key_file")
 }
 
 // authorization returns the header that signs one request (RFC 5849 3.4.4,
