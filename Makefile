@@ -13,10 +13,10 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 export GOFLAGS ?= -buildvcs=false
 
-.PHONY: help build deb dist demo test bench lint fuzz deps clean
+.PHONY: help build deb dist demo test system-test bench lint fuzz deps clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/esxid and bin/rig
 	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/esxid ./cmd/esxid
@@ -35,6 +35,9 @@ demo: deps build ## the main job: an ISO goes in, a deployable image is in MAAS 
 test: deps ## all tests, those in virtual machines included
 	$(GO) vet ./...
 	$(GO) test -race -shuffle=on -timeout 9m ./...
+
+system-test: deps ## the Debian package on a Debian 12 in a virtual machine; transcript in build/system-test
+	$(GO) test -tags system -count=1 -v -timeout 25m ./test/system
 
 bench: deps build ## speed of packing, verifying and uploading against pigz, gzip and bare PUTs
 	$(GO) run ./test/bench

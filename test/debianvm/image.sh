@@ -65,7 +65,7 @@ settings() {
 finish() {
 	cp "$1"/boot/vmlinuz-* "$2/vmlinuz"
 	cp "$1"/boot/initrd.img-* "$2/initrd"
-	rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin
+	rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*.bin "$1"/etc/{apt/apt.conf.d,dpkg/dpkg.cfg.d}/99mmdebstrap
 	# mmdebstrap has /proc, /sys and /dev mounted there, which must not be copied.
 	# shellcheck disable=SC2016 # for the inner shell
 	unshare --mount sh -c '
@@ -80,7 +80,8 @@ dir=$1
 join() { local IFS=,; echo "$*"; }
 # shellcheck disable=SC2016 # mmdebstrap's $1, the root directory
 hook() { printf '%q %s "$1" %q' "$(realpath "$0")" "$1" "$dir"; }
-mmdebstrap --quiet --variant=minbase --format=null "${small[@]}" \
+# Services cannot start while there is no init; a policy against it would stay.
+mmdebstrap --quiet --variant=minbase --format=null --skip=chroot/policy-rc.d,chroot/start-stop-daemon "${small[@]}" \
 	--include="$(join "${machine[@]}" "${needed[@]}")" \
 	--essential-hook="$(hook initramfs)" \
 	--customize-hook="$(hook settings)" \

@@ -1,0 +1,112 @@
+//go:build system
+
+package system
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/esxid/esxid/internal/journal"
+)
+
+// killed: the units of a build are killed and the machine is rebooted while they
+// work; the build gets done all the same. A device that another program attached
+// is left alone.
+func killed(s server) {
+	const foreign = "/var/tmp/foreign.raw"
+	s.sh("truncate -s 64M " + foreign + "; printf precious | dd of=" + foreign + " conv=notrunc status=none")
+	attach := "qemu-nbd --format=raw --persistent --fork --connect=/dev/nbd0 " + foreign
+
+	id := s.drop(build70)
+	s.installer(id)
+	at := s.now()
+	s.sh("systemctl kill --signal=KILL '" + installUnit(id) + "'")
+	s.event(at, time.Minute, journal.TriedAgain, "ESXID_BUILD="+id)
+	s.contains(s.sh("esxid show "+id), "again")
+	at = s.now()
+	s.sh("esxid retry " + id)
+	s.record(at, time.Minute, "UNIT="+installUnit(id), "MESSAGE_ID="+unitStarted)
+	s.installer(id)
+
+	boot := s.sh("cat /proc/sys/kernel/random/boot_id")
+	s.sh("systemctl reboot")
+	if _, err := s.machine.Booted(s.Context(), boot); err != nil {
+		s.Fatal(err)
+	}
+	s.await("the installer, after a reboot", "systemctl is-active '"+installUnit(id)+"'")
+	s.installer(id)
+	s.sh("modprobe nbd; " + attach)
+
+	// The step is killed while it has a device attached; what it started dies with
+	// it, or is found by the next one.
+	customize := customizeUnit(id)
+	s.slow(installLimit, fmt.Sprintf(`until grep -qs . /sys/block/nbd[1-9]/pid && systemctl is-active --quiet '%s'; do sleep 0.02; done
+		systemctl kill --signal=KILL --kill-who=main '%[1]s'`, customize))
+	at = s.now()
+	s.await("the end of the killed step", "! systemctl is-active '"+customize+"'")
+	s.sh("esxid retry " + id)
+	s.event(at, restLimit, journal.Published, "ESXID_BUILD="+id)
+
+	if got := s.sh("cat /sys/block/nbd0/pid >/dev/null && dd if=/dev/nbd0 bs=8 count=1 status=none"); got != "precious" {
+		s.Errorf("the other program's device shows %q", got)
+	}
+	if got := s.sh("grep -ls . /sys/block/nbd*/pid"); got != "/sys/block/nbd0/pid" {
+		s.Errorf("still attached: %s", got)
+	}
+	s.sh("qemu-nbd --disconnect /dev/nbd0")
+	if left := s.sh("find /run/esxid /run/esxid-nbd -name 'nbd*' 2>/dev/null || true"); left != "" {
+		s.Errorf("left in /run: %s", left)
+	}
+	s.contains(s.sh("systemctl --failed"), "0 loaded units listed")
+}
+
+// idle: with nothing to do the service takes next to no memory and no time.
+func idle(s server) {
+	const seconds = 30
+	sample := `pid=$(systemctl show --value -p MainPID esxid)
+		awk '/VmRSS|ctxt_switches/ {sum[$1] += $2} END {for (k in sum) print k, sum[k]}' /proc/$pid/status
+		for t in /proc/$pid/task/*; do cat $t/status; done | awk '/^voluntary/ {n += $2} END {print "switches", n}'
+		awk '{print "ticks", $14 + $15}' /proc/$pid/stat`
+	value := func(text, name string) int {
+		m := regexp.MustCompile(name + `:? (\d+)`).FindStringSubmatch(text)
+		if m == nil {
+			s.Fatalf("no %s in:\n%s", name, text)
+		}
+		n, _ := strconv.Atoi(m[1])
+		return n
+	}
+	s.sh("sleep 5") // what the last build left is being tidied up
+	before := s.sh(sample)
+	s.slow(2*seconds*time.Second, fmt.Sprintf("sleep %d", seconds))
+	after := s.sh(sample)
+	rss, ticks, switches := value(after, "VmRSS"), value(after, "ticks")-value(before, "ticks"), value(after, "switches")-value(before, "switches")
+	s.Logf("%d KiB resident; in %d s %d ms of CPU time, %d context switches", rss, seconds, 10*ticks, switches)
+	if rss > 20<<10 {
+		s.Errorf("%d KiB resident, want at most 20 MiB", rss)
+	}
+	if ticks > 1 || switches > 30 {
+		s.Errorf("idle is not idle: %d ms of CPU time and %d context switches in %d s", 10*ticks, switches, seconds)
+	}
+}
+
+// removal: removing keeps the state, purging all but the finished images.
+func removal(s server) {
+	images := s.sh("cd /var/lib/esxid/images && ls")
+	s.slow(3*time.Minute, "apt-get remove -y esxid")
+	s.sh("! test -e /usr/bin/esxid && test -s /etc/esxid/esxid.toml && test -d /var/lib/esxid/builds/" + s.id)
+	s.sh("! systemctl is-active esxid && ! pgrep -u esxid && ! busctl status org.esxid1")
+	s.slow(3*time.Minute, "apt-get purge -y esxid")
+	if left := s.sh("find /etc /usr /run /lib -xdev -name '*esxid*' ! -path '/usr/lib/modules/*' ! -path '/run/log/*'"); left != "" {
+		s.Errorf("after purging there still is:\n%s", left)
+	}
+	if now := s.sh("cd /var/lib/esxid/images && ls"); now != images || len(strings.Fields(now)) < 2 {
+		s.Errorf("the images are %q, before purging %q", now, images)
+	}
+	if left := s.sh("ls -A /var/lib/esxid"); left != "images" {
+		s.Errorf("after purging /var/lib/esxid has %q", left)
+	}
+	s.contains(s.sh("systemctl daemon-reload; systemctl --failed"), "0 loaded units listed")
+}
