@@ -121,6 +121,8 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	root.AddCommand(
 		newRunCommand(), newBuildCommand(), newInspectCommand(), newLintCommand(),
 		newPackCommand(), newVerifyCommand(), newPublishCommand(), newDoctorCommand(), newVersionCommand(),
+		newStepCommand(),
+		newStatusCommand(), newListCommand(), newShowCommand(), newLogsCommand(), newRebuildCommand(), newRetryCommand(), newCancelCommand(),
 		newCompletionCommand(),
 	)
 	return root

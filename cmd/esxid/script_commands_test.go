@@ -171,8 +171,13 @@ func preinstall(ts *testscript.TestScript, _ bool, args []string) {
 		delete(b.Steps, build.StepCustomize)
 		ts.Check(store.Save(b))
 		if last == "payload" {
-			dir := store.Dir(b.ID())
-			ts.Check(image.RestoreRegion(context.Background(), filepath.Join(dir, "esp.orig"), filepath.Join(dir, "disk.raw"), espStart))
+			saved, err := os.Open(filepath.Join(store.Dir(b.ID()), "esp.orig"))
+			ts.Check(err)
+			defer saved.Close()
+			disk, err := os.OpenFile(filepath.Join(store.Dir(b.ID()), "disk.raw"), os.O_RDWR, 0)
+			ts.Check(err)
+			defer disk.Close()
+			ts.Check(image.RestoreRegion(context.Background(), saved, disk, espStart))
 		}
 	default:
 		makeUntil(ts, cfg, store, b, last)

@@ -67,6 +67,8 @@ type Build struct {
 	Error *ErrorRecord `json:"error,omitempty"`
 	// Attempts counts failures since the last success, for the back-off.
 	Attempts int `json:"attempts,omitempty"`
+	// Job is the job that a unit was given and whose end is not known yet.
+	Job *JobRecord `json:"job,omitempty"`
 	// NotBefore is when the next try is due.
 	NotBefore time.Time `json:"not_before,omitzero"`
 }
@@ -168,4 +170,5 @@ const (
 	EventDone    = "done"
 	EventFailed  = "failed"
 	EventSkipped = "skipped"
+	EventWarning = "warning" // Message is what an operator should know; the step goes on
 )

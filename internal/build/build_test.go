@@ -281,21 +281,27 @@ func TestUpdateTakesOverTheAccess(t *testing.T) {
 
 // A saved ESP belongs to one disk only.
 func TestNewDiskForgetsTheSavedESP(t *testing.T) {
-	s := &step{dir: t.TempDir()}
-	disk := filepath.Join(s.dir, "new")
-	for _, path := range []string{disk, filepath.Join(s.dir, espName)} {
+	dir := t.TempDir()
+	d, err := openDirectory(filepath.Dir(dir), filepath.Base(dir), anyOwner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	r := &jobRun{dir: d}
+	disk := filepath.Join(dir, "new")
+	for _, path := range []string{disk, filepath.Join(dir, espName)} {
 		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 2 {
-		if err := s.takeDisk(disk); err != nil {
+		if err := r.takeDisk(disk); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Stat(filepath.Join(s.dir, espName)); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(dir, espName)); !errors.Is(err, fs.ErrNotExist) {
 			t.Error("the ESP of an earlier disk is still there")
 		}
-		disk = filepath.Join(s.dir, diskName) // renaming a file to its own name does nothing
+		disk = filepath.Join(dir, diskName) // renaming a file to its own name does nothing
 	}
 }
 

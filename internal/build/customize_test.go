@@ -18,18 +18,20 @@ func TestHaveRoom(t *testing.T) {
 		t.Fatalf("cannot mount a small tmpfs (tests run as root): %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	disk := filepath.Join(dir, diskName)
-	if err := os.WriteFile(disk, nil, 0o600); err != nil {
+	path := filepath.Join(dir, diskName)
+	disk, err := os.Create(path)
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer disk.Close()
 	files := func(size int) []image.PayloadFile {
 		return []image.PayloadFile{{Path: "curtin/x", Data: make([]byte, size)}}
 	}
 	if err := haveRoom(disk, files(2<<20)); err != nil {
 		t.Errorf("2 MiB into 4: %v", err)
 	}
-	err := haveRoom(disk, files(4<<20))
-	if fault.ClassOf(err) != fault.CannotWrite || !strings.Contains(err.Error(), disk) || !strings.Contains(err.Error(), "5120 are needed: free some space") {
+	err = haveRoom(disk, files(4<<20))
+	if fault.ClassOf(err) != fault.CannotWrite || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "5120 are needed: free some space") {
 		t.Errorf("4 MiB into 4: %v", err)
 	}
 }

@@ -86,7 +86,7 @@ func NewPlan(cfg *config.Config, info iso.Info, src kickstart.Source, secret []b
 		install.add(layer.Text)
 	}
 	p.InstallKey = install.sum()
-	p.ImageKey = newKey("image", packVersion, p.InstallKey, p.guestSettings().Version()).sum()
+	p.ImageKey = newKey("image", packVersion, p.InstallKey, guestSettings(p.Unsupported).Version()).sum()
 	p.ID = fmt.Sprintf("%s-%s-%s", info.Version, info.Build, p.InstallKey[:8])
 	return p, nil
 }

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/publish"
+	"github.com/esxid/esxid/internal/units"
 )
 
 // Runner runs the steps of builds. Its fields are not changed while it runs.
@@ -24,7 +26,10 @@ type Runner struct {
 	// before each installation.
 	ResolveAccel func(context.Context) (string, error)
 	Targets      []publish.Publisher
-	Report       func(Event) // may be nil; called from one goroutine at a time
+	// RunUnit, if set, runs a unit: the steps install and customize run in one each
+	// (see Job), for which this process lacks the rights. It is units.Manager.Run.
+	RunUnit func(ctx context.Context, unit string, o units.RunOptions) (units.Exit, error)
+	Report  func(Event) // may be nil; called from one goroutine at a time
 }
 
 // StepError is a step that failed.
@@ -43,14 +48,20 @@ type step struct {
 	dir      string // the build's directory
 	progress func(done, total int64)
 	event    func(Event) // fills in who and what
+	seconds  float64     // how long it took, if another process measured that
+}
+
+// warn reports what an operator should know although the step goes on.
+func (s *step) warn(text string) {
+	s.event(Event{State: EventWarning, Percent: -1, Message: text})
 }
 
 // A step function leaves its outputs in the build's directory and returns a
 // note for the record. It may be run again after it was killed anywhere.
 var stepFuncs = map[string]func(*step, context.Context) (note string, err error){
 	StepKickstart: (*step).kickstart,
-	StepInstall:   (*step).install,
-	StepCustomize: (*step).customize,
+	StepInstall:   func(s *step, ctx context.Context) (string, error) { return s.handOver(ctx, StepInstall) },
+	StepCustomize: func(s *step, ctx context.Context) (string, error) { return s.handOver(ctx, StepCustomize) },
 	StepPack:      (*step).pack,
 	StepVerify:    (*step).verify,
 	StepPublish:   (*step).publish,
@@ -95,7 +106,7 @@ func (r *Runner) run(ctx context.Context, b *Build, name string) error {
 	s.event(Event{State: EventStarted, Percent: -1})
 	start := time.Now()
 	note, err := stepFuncs[name](s, ctx)
-	seconds := time.Since(start).Seconds()
+	seconds := cmp.Or(s.seconds, time.Since(start).Seconds())
 	if err == nil {
 		b.Steps[name] = StepRecord{Finished: time.Now().UTC().Truncate(time.Second), Seconds: float64(int(seconds*1000)) / 1000, Note: note}
 		err = r.Store.Save(b)

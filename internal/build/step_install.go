@@ -20,12 +20,12 @@ const installDir = ".install"
 
 // install runs the installer in a virtual machine onto a new disk. All it makes
 // is in a directory of its own until the installer has reported success.
-func (s *step) install(ctx context.Context) (string, error) {
-	accel, err := s.ResolveAccel(ctx)
+func (r *jobRun) install(ctx context.Context, j *InstallJob) (string, error) {
+	accel, err := r.resolveAccel(ctx, j.Accel)
 	if err != nil {
 		return "", err
 	}
-	work := filepath.Join(s.dir, installDir)
+	work := filepath.Join(r.dir.path, installDir)
 	if err := os.RemoveAll(work); err != nil {
 		return "", fmt.Errorf("cannot clear the last try: %w", err)
 	}
@@ -34,18 +34,18 @@ func (s *step) install(ctx context.Context) (string, error) {
 	}
 	defer os.RemoveAll(work)
 
-	img, err := s.openISO(ctx)
+	img, err := j.openISO(ctx, r.id)
 	if err != nil {
 		return "", err
 	}
 	defer img.Close()
-	spec, err := s.installSpec(ctx, img, work)
+	spec, err := r.installSpec(ctx, j, img, work)
 	if err != nil {
 		return "", err
 	}
 	spec.Accel = accel
 	err = vm.Install(ctx, spec)
-	if keepErr := moveEvidence(work, s.dir, err); keepErr != nil {
+	if keepErr := moveEvidence(work, r.dir.path, err); keepErr != nil {
 		err = errors.Join(err, keepErr)
 	}
 	if err != nil {
@@ -58,30 +58,30 @@ func (s *step) install(ctx context.Context) (string, error) {
 	if err := durable.SyncFile(spec.Disk); err != nil {
 		return "", fmt.Errorf("cannot write the installed disk: %w", err)
 	}
-	return "accel " + accel, s.takeDisk(spec.Disk)
+	return "accel " + accel, r.takeDisk(spec.Disk)
 }
 
 // takeDisk makes a newly installed disk the build's. The ESP that was saved of an
 // earlier one must never be put onto it.
-func (s *step) takeDisk(disk string) error {
-	if err := os.Remove(filepath.Join(s.dir, espName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (r *jobRun) takeDisk(disk string) error {
+	if err := r.dir.remove(espName); err != nil {
 		return fmt.Errorf("cannot remove the ESP of an earlier installation: %w", err)
 	}
-	return durable.Rename(disk, filepath.Join(s.dir, diskName))
+	return durable.Rename(disk, filepath.Join(r.dir.path, diskName))
 }
 
 // openISO opens the ISO of the build and makes sure it still is that ISO.
-func (s *step) openISO(ctx context.Context) (*iso.Image, error) {
-	img, err := iso.Open(s.build.ISOFile)
+func (j *InstallJob) openISO(ctx context.Context, id string) (*iso.Image, error) {
+	img, err := iso.Open(j.ISOFile)
 	if err != nil {
 		return nil, err
 	}
 	got, _, err := iso.Identify(ctx, img)
 	if err == nil {
 		// Not the whole Info: the update level of a 6.x may come from a file name.
-		want := s.build.Plan.ISO
+		want := j.ISO
 		if got.Size != want.Size || got.Version != want.Version || got.Build != want.Build || got.Profile != want.Profile {
-			err = fault.New(fault.Input, "%s is not the ISO of build %s any more: remove it, then drop the original into incoming", s.build.ISOFile, s.build.ID())
+			err = fault.New(fault.Input, "%s is not the ISO of build %s any more: remove it, then drop the original into incoming", j.ISOFile, id)
 		}
 	}
 	if err != nil {
@@ -92,27 +92,27 @@ func (s *step) openISO(ctx context.Context) (*iso.Image, error) {
 }
 
 // installSpec prepares everything the virtual machine needs in work.
-func (s *step) installSpec(ctx context.Context, img *iso.Image, work string) (vm.Spec, error) {
-	p := s.build.Plan.Profile
+func (r *jobRun) installSpec(ctx context.Context, j *InstallJob, img *iso.Image, work string) (vm.Spec, error) {
+	p := j.Profile
 	patch, err := img.PatchBootConfig(iso.BootOptions{Add: p.BootOptions(), Remove: []string{"cdromBoot"}})
 	if err != nil {
 		return vm.Spec{}, err
 	}
-	medium, err := s.kickstartMedium(ctx, work)
+	medium, err := r.kickstartMedium(ctx, p.KickstartMedium, work)
 	if err != nil {
 		return vm.Spec{}, err
 	}
 	spec := vm.Spec{
-		Dir: work, ISO: s.build.ISOFile, ISOSize: patch.Size, Kickstart: medium,
+		Dir: work, ISO: j.ISOFile, ISOSize: patch.Size, Kickstart: medium,
 		Disk:     filepath.Join(work, diskName),
-		Hardware: p.hardware(), Marker: marker(s.build.Plan), QEMU: s.Config.VM.QEMU,
-		Limits: vm.Limits{Idle: s.Config.VM.IdleTimeout, Overall: s.Config.VM.OverallTimeout},
+		Hardware: p.hardware(), Marker: j.Marker, QEMU: j.QEMU,
+		Limits: vm.Limits{Idle: j.IdleTimeout, Overall: j.OverallTimeout},
 		Progress: func(v vm.Progress) {
 			message := v.Phase
 			if v.LastLine != "" {
 				message += ": " + v.LastLine
 			}
-			s.event(Event{State: EventRunning, Percent: v.Percent, Done: v.Written, Message: message})
+			r.event(Event{State: EventRunning, Percent: v.Percent, Done: v.Written, Message: message})
 		},
 	}
 	for _, w := range patch.Writes {
@@ -133,13 +133,13 @@ func (p Profile) hardware() vm.Hardware {
 }
 
 // kickstartMedium puts the kickstart on the kind of medium the version finds.
-func (s *step) kickstartMedium(ctx context.Context, work string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(s.dir, ksName))
+func (r *jobRun) kickstartMedium(ctx context.Context, kind, work string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(r.dir.path, ksName))
 	if err != nil {
 		return "", fmt.Errorf("cannot read the rendered kickstart: %w", err)
 	}
 	path := filepath.Join(work, "kickstart.img")
-	if s.build.Plan.Profile.KickstartMedium == "usb" {
+	if kind == "usb" {
 		return path, image.NewStick(ctx, path, KickstartName, text)
 	}
 	medium, err := iso.Single("ESXID", KickstartName, text)

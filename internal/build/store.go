@@ -284,7 +284,11 @@ func (s *Store) Clean() error {
 	builds, err := os.ReadDir(s.Builds)
 	errs = append(errs, err)
 	for _, b := range builds {
-		if idForm.MatchString(b.Name()) {
+		if !idForm.MatchString(b.Name()) {
+			continue
+		}
+		// A unit may work in it yet. The next step there clears what it finds.
+		if record, err := s.Load(b.Name()); err != nil || record.Job == nil {
 			// Every temporary name in a build begins with a dot.
 			errs = append(errs, removeFrom(s.Dir(b.Name()), func(e fs.DirEntry) bool { return strings.HasPrefix(e.Name(), ".") }))
 		}

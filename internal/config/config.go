@@ -21,6 +21,7 @@ type Config struct {
 	Watch        Watch        `toml:"watch"`
 	Retention    Retention    `toml:"retention"`
 	Deploy       Deploy       `toml:"deploy"`
+	Service      Service      `toml:"service"`
 	Targets      []Target     `toml:"target"`
 }
 
@@ -80,6 +81,11 @@ type Deploy struct {
 	Unsupported string `toml:"unsupported"` // error or warn
 }
 
+// Service configures how the service itself works.
+type Service struct {
+	Steps string `toml:"steps"` // where install and customize run: auto, units or process
+}
+
 // Target is a place finished images are published to.
 type Target struct {
 	Type string `toml:"type"` // maas or directory
@@ -128,5 +134,6 @@ func Default() *Config {
 		Watch:     Watch{Settle: 3 * time.Second, Rescan: 10 * time.Minute},
 		Retention: Retention{ImagesPerName: 3, FailedBuilds: 10},
 		Deploy:    Deploy{Unsupported: "error"},
+		Service:   Service{Steps: "auto"},
 	}
 }

@@ -80,6 +80,7 @@ func TestRefused(t *testing.T) {
 		{"empty title", "[naming]\n\ntitle = \"\"\n", ":3: naming.title: "},
 		{"password hash", "[root_password]\nhash = \"$1$x$y\"\n", ":2: root_password.hash: want a SHA-512"},
 		{"hash and file", "[root_password]\nhash = \"$6$a$" + strings.Repeat("x", 86) + "\"\nfile = \"/x\"\n", ":3: root_password.file: set either"},
+		{"steps", "[service]\nsteps = \"unit\"\n", ":2: service.steps: want one of auto, units, process"},
 		{"access", "[image]\naccess = \"loop\"\n", ":2: image.access: want one of"},
 		{"retention", "[retention]\nimages_per_name = 0\n", ":2: retention.images_per_name: want 1"},
 		{"target type", "[[target]]\nname = \"a\"\n", ":1: target 1: type: want one of maas, directory"},

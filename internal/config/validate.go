@@ -167,6 +167,9 @@ func (c *Config) checkRest() *problem {
 	if p := oneOf(c.Deploy.Unsupported, []string{"error", "warn"}, "deploy", "unsupported"); p != nil {
 		return p
 	}
+	if p := oneOf(c.Service.Steps, []string{"auto", "units", "process"}, "service", "steps"); p != nil {
+		return p
+	}
 	if p := between(c.Watch.Settle, 10*time.Millisecond, time.Hour, "watch", "settle"); p != nil {
 		return p
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/journal"
 	"github.com/esxid/esxid/internal/nbd"
+	"github.com/esxid/esxid/internal/units"
 )
 
 // Daemon is the service. Make one with New and call Run once.
@@ -71,6 +72,8 @@ type Daemon struct {
 	// accel is how virtual machines run here, found out for the setting accelFor;
 	// empty until the first build. Both belong to buildLoop.
 	accel, accelFor string
+	// units runs the steps that need other rights; nil: they run in this process.
+	units *units.Manager
 }
 
 // runner runs the steps of a build; build.Runner is the real one.
@@ -98,6 +101,7 @@ func New(load func() (*config.Config, error), version string, log *slog.Logger) 
 	d.isReady = sync.OnceFunc(func() { close(d.ready) })
 	d.inUse.Store(first)
 	d.runner = d.stepRunner
+	d.useUnits()
 	return d, nil
 }
 
@@ -120,6 +124,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Before the first build is taken: what it is made of may have changed while no
+	// service was running, an upgrade among it.
+	d.reconcile()
 	var workers sync.WaitGroup
 	for _, work := range []func(context.Context){d.buildLoop, d.publishLoop, d.watchdog} {
 		workers.Go(func() { work(ctx) })
@@ -127,7 +134,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer workers.Wait()
 	defer cancel()
 
-	d.reconcile()
 	d.log.Info(fmt.Sprintf("Watching %s for installer ISOs; targets: %d.", d.incoming(), len(d.settings().targets)), "directory", d.incoming())
 	d.sayIfNoTarget()
 	d.isReady()

@@ -4,17 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/esxid/esxid/internal/build"
 	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/journal"
+	"github.com/esxid/esxid/internal/units"
 	"github.com/esxid/esxid/internal/vm"
 )
 
 // buildLoop makes queued builds, one at a time: an installer takes all the
 // memory and cores a small build server has.
 func (d *Daemon) buildLoop(ctx context.Context) {
+	d.clearUnits(ctx)
 	d.loop(ctx, d.buildLife, d.buildWake, func(b *build.Build) bool {
 		return b.State == build.Queued
 	}, func(ctx context.Context, b *build.Build) error {
@@ -83,7 +86,13 @@ func (d *Daemon) next(ready func(*build.Build) bool) (b *build.Build, due time.T
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
-	for _, b := range d.sorted(func(b *build.Build) bool { return d.isCurrent(b) && !d.isRunning(b) && ready(b) }) {
+	waiting := d.sorted(func(b *build.Build) bool { return d.isCurrent(b) && !d.isRunning(b) && ready(b) })
+	// One whose unit runs on without us comes first: a second one beside it would be
+	// too much.
+	if i := slices.IndexFunc(waiting, func(b *build.Build) bool { return b.Job != nil }); i > 0 {
+		waiting[0], waiting[i] = waiting[i], waiting[0]
+	}
+	for _, b := range waiting {
 		// The clock may have been wrong when the time was noted.
 		if !b.NotBefore.After(now) || b.NotBefore.Sub(now) > lastRetry {
 			d.running[b.ID()], d.live[b.ID()] = func() {}, d.newLive(b)
@@ -99,8 +108,10 @@ func (d *Daemon) next(ready func(*build.Build) bool) (b *build.Build, due time.T
 // work does one piece of work on a taken build, gives the build back and puts
 // down how it went, in one go.
 func (d *Daemon) work(ctx context.Context, b *build.Build, work func(context.Context, *build.Build) error) {
-	jobCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	jobCtx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	// What was started in a unit is stopped with the build, and not with the service.
+	cancel := func() { end(units.ErrStop) }
 	d.mu.Lock()
 	l := d.live[b.ID()]
 	d.running[b.ID()] = cancel
@@ -181,7 +192,11 @@ func (d *Daemon) logFailure(b *build.Build, err error) {
 
 func (d *Daemon) stepRunner() runner {
 	s := d.settings()
-	return &build.Runner{Config: s.cfg, Store: d.store, Version: d.version, ResolveAccel: d.resolveAccel, Targets: d.observed(s.targets), Report: d.report}
+	r := &build.Runner{Config: s.cfg, Store: d.store, Version: d.version, ResolveAccel: d.resolveAccel, Targets: d.observed(s.targets), Report: d.report}
+	if d.units != nil {
+		r.RunUnit = d.runUnit
+	}
+	return r
 }
 
 // disown forgets that other builds of the same name are published: the targets
@@ -262,6 +277,10 @@ func (d *Daemon) resolveAccel(ctx context.Context) (string, error) {
 // report writes what a step did into the log; its progress goes to the service
 // manager's status only.
 func (d *Daemon) report(e build.Event) {
+	if e.State == build.EventWarning {
+		d.log.Warn(fmt.Sprintf("%s: %s: %s.", e.Name, e.Step, e.Message), "build", e.Build, "name", e.Name, "step", e.Step)
+		return
+	}
 	l := d.buildLife
 	if e.Step == build.StepPublish {
 		l = d.publishLife

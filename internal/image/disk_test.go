@@ -104,7 +104,7 @@ func newDisk(t testing.TB, size int64, parts []part) string {
 	}
 	disks.mu.Unlock()
 	path := filepath.Join(t.TempDir(), "disk.raw")
-	if err := SaveRegion(t.Context(), template(), 0, size, path); err != nil {
+	if err := saveRegion(t, template(), 0, size, path); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -137,7 +137,31 @@ func makeDisk(t testing.TB, path string, size int64, parts []part) {
 // at is the name by which mtools finds a partition of a disk.
 func (p part) at(disk string) string { return fmt.Sprintf("%s@@%d", disk, p.first*sectorSize) }
 
-func (p part) target(disk string) Target { return Target{disk, p.first * sectorSize} }
+func (p part) target(t testing.TB, disk string) Target {
+	return Target{openRW(t, disk), p.first * sectorSize}
+}
+
+// openRW opens a file for the time of the test.
+func openRW(t testing.TB, path string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+// saveRegion is SaveRegion for paths.
+func saveRegion(t testing.TB, disk string, first, length int64, out string) error {
+	t.Helper()
+	f, err := os.OpenFile(out, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return SaveRegion(t.Context(), openRW(t, disk), first, length, f)
+}
 
 func (p part) size() int64 { return (p.last - p.first + 1) * sectorSize }
 

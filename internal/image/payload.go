@@ -21,17 +21,17 @@ type PayloadFile struct {
 }
 
 // Target is a FAT file system: in a disk image, or a partition's device node
-// (Offset 0).
+// (Offset 0). File is open for reading and writing.
 type Target struct {
-	Path   string
+	File   *os.File
 	Offset int64
 }
 
 func (t Target) String() string {
 	if t.Offset == 0 {
-		return t.Path
+		return t.File.Name()
 	}
-	return fmt.Sprintf("%s at offset %d", t.Path, t.Offset)
+	return fmt.Sprintf("%s at offset %d", t.File.Name(), t.Offset)
 }
 
 // maxPayload is what can be read back. An EFI system partition has 4 to 100 MiB.
@@ -54,18 +54,13 @@ func WritePayload(ctx context.Context, t Target, size int64, files []PayloadFile
 	if err != nil {
 		return fail(fault.Failed, err)
 	}
-	f, err := os.OpenFile(t.Path, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("cannot write the payload: %w", err)
-	}
-	defer f.Close()
-	section := io.NewSectionReader(f, t.Offset, size)
+	section := io.NewSectionReader(t.File, t.Offset, size)
 	old, err := checkRoom(section, size, files, dirs, minFree)
 	if err != nil {
 		return fail(fault.Input, err)
 	}
 
-	m := mtools{image: f, offset: t.Offset}
+	m := mtools{image: t.File, offset: t.Offset}
 	if old {
 		if err := m.run(ctx, nil, "mdeltree", "::/"+hookDir); err != nil {
 			return fmt.Errorf("cannot remove the old payload from %s: %w", t, err)
@@ -81,7 +76,7 @@ func WritePayload(ctx context.Context, t Target, size int64, files []PayloadFile
 			return fmt.Errorf("cannot write the payload into %s: %w", t, err)
 		}
 	}
-	if err := f.Sync(); err != nil {
+	if err := t.File.Sync(); err != nil {
 		return fmt.Errorf("cannot write the payload: %w", err)
 	}
 	return readBack(t, section, size, files)

@@ -11,67 +11,53 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SaveRegion copies length bytes of a disk, from first on, into the file out.
-// Holes stay holes, so a mostly empty partition takes little room and little
-// time. It keeps the state before an edit, for RestoreRegion.
-func SaveRegion(ctx context.Context, disk string, first, length int64, out string) error {
-	f, err := os.Open(disk)
-	if err != nil {
-		return fmt.Errorf("cannot save a part of the disk: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
+// SaveRegion copies length bytes of a disk, from first on, into the empty file
+// out and syncs it. Holes stay holes, so a mostly empty partition takes little
+// room and little time. It keeps the state before an edit, for RestoreRegion.
+//
+// Files and not paths, because the caller may have more rights than whoever owns
+// the directory they are in.
+func SaveRegion(ctx context.Context, disk *os.File, first, length int64, out *os.File) error {
+	info, err := disk.Stat()
 	if err != nil {
 		return fmt.Errorf("cannot save a part of the disk: %w", err)
 	}
 	if first < 0 || length < 0 || first > info.Size()-length {
-		return fault.New(fault.Input, "cannot save %d bytes from %d of %s: it has %d", length, first, disk, info.Size())
+		return fault.New(fault.Input, "cannot save %d bytes from %d of %s: it has %d", length, first, disk.Name(), info.Size())
 	}
-	w, err := createOutput(out, 0o600)
-	if err != nil {
-		return err
+	if err := out.Truncate(length); err != nil {
+		return fmt.Errorf("cannot write %s: %w", out.Name(), err)
 	}
-	defer w.discard()
-	if err := w.Truncate(length); err != nil {
-		return fmt.Errorf("cannot write %s: %w", out, err)
+	if err := copyData(ctx, disk, first, length, out, 0); err != nil {
+		return fmt.Errorf("cannot save a part of %s: %w", disk.Name(), err)
 	}
-	if err := copyData(ctx, f, first, length, w.File, 0); err != nil {
-		return fmt.Errorf("cannot save a part of %s: %w", disk, err)
+	if err := out.Sync(); err != nil {
+		return fmt.Errorf("cannot write %s: %w", out.Name(), err)
 	}
-	return w.commit()
+	return nil
 }
 
 // RestoreRegion puts what SaveRegion saved back to offset first of a disk. Where
 // there was a hole there is one again.
-func RestoreRegion(ctx context.Context, saved, disk string, first int64) error {
-	f, err := os.Open(saved)
+func RestoreRegion(ctx context.Context, saved, disk *os.File, first int64) error {
+	info, err := saved.Stat()
 	if err != nil {
 		return fmt.Errorf("cannot restore a part of the disk: %w", err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("cannot restore a part of the disk: %w", err)
-	}
-	w, err := os.OpenFile(disk, os.O_RDWR, 0)
-	if err != nil {
-		return fmt.Errorf("cannot restore a part of the disk: %w", err)
-	}
-	defer w.Close()
-	diskInfo, err := w.Stat()
+	diskInfo, err := disk.Stat()
 	if err != nil {
 		return fmt.Errorf("cannot restore a part of the disk: %w", err)
 	}
 	if first < 0 || first > diskInfo.Size()-info.Size() {
-		return fault.New(fault.Input, "cannot restore %d bytes at %d of %s: it has %d", info.Size(), first, disk, diskInfo.Size())
+		return fault.New(fault.Input, "cannot restore %d bytes at %d of %s: it has %d", info.Size(), first, disk.Name(), diskInfo.Size())
 	}
-	if err := punch(w, first, info.Size()); err != nil {
-		return fmt.Errorf("cannot restore a part of %s: %w", disk, err)
+	if err := punch(disk, first, info.Size()); err != nil {
+		return fmt.Errorf("cannot restore a part of %s: %w", disk.Name(), err)
 	}
-	if err := copyData(ctx, f, 0, info.Size(), w, first); err != nil {
-		return fmt.Errorf("cannot restore a part of %s: %w", disk, err)
+	if err := copyData(ctx, saved, 0, info.Size(), disk, first); err != nil {
+		return fmt.Errorf("cannot restore a part of %s: %w", disk.Name(), err)
 	}
-	if err := w.Sync(); err != nil {
+	if err := disk.Sync(); err != nil {
 		return fmt.Errorf("cannot restore a part of the disk: %w", err)
 	}
 	return nil

@@ -57,7 +57,7 @@ func TestSaveAndRestoreRegion(t *testing.T) {
 	disk := newSparse(t, 16*mib, map[int64][]byte{0: page('a'), mib: page('b'), 3 * mib: page(0), 5*mib + 8192: page('c'), 9 * mib: page('d')})
 	before, extents := hashOf(t, disk, 0, 16*mib), extentsOf(t, disk)
 	saved := filepath.Join(t.TempDir(), "esp.saved")
-	if err := SaveRegion(t.Context(), disk, mib, 8*mib, saved); err != nil {
+	if err := saveRegion(t, disk, mib, 8*mib, saved); err != nil {
 		t.Fatal(err)
 	}
 	if got := extentsOf(t, saved); len(got) != 3 {
@@ -66,7 +66,7 @@ func TestSaveAndRestoreRegion(t *testing.T) {
 	patchFile(t, disk, mib+100, []byte("edited"))
 	patchFile(t, disk, 7*mib, page('e'))
 	for range 2 {
-		if err := RestoreRegion(t.Context(), saved, disk, mib); err != nil {
+		if err := RestoreRegion(t.Context(), openRW(t, saved), openRW(t, disk), mib); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -79,23 +79,19 @@ func TestSaveAndRestoreRegion(t *testing.T) {
 }
 
 func TestRegionRefuses(t *testing.T) {
-	disk := newSparse(t, mib, nil)
-	out := filepath.Join(t.TempDir(), "out")
+	disk, out := openRW(t, newSparse(t, mib, nil)), openRW(t, newSparse(t, 0, nil))
 	for _, r := range [][2]int64{{0, mib + 1}, {mib, 1}, {-1, 10}, {1, 1<<63 - 1}} {
 		if err := SaveRegion(t.Context(), disk, r[0], r[1], out); fault.ClassOf(err) != fault.Input {
 			t.Errorf("SaveRegion of %v: %v", r, err)
 		}
 	}
-	if err := RestoreRegion(t.Context(), newSparse(t, mib, nil), disk, 1); fault.ClassOf(err) != fault.Input {
+	if err := RestoreRegion(t.Context(), openRW(t, newSparse(t, mib, nil)), disk, 1); fault.ClassOf(err) != fault.Input {
 		t.Errorf("RestoreRegion beyond the end: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := SaveRegion(ctx, newSparse(t, mib, map[int64][]byte{0: []byte("x")}), 0, mib, out); !errors.Is(err, context.Canceled) {
+	if err := SaveRegion(ctx, openRW(t, newSparse(t, mib, map[int64][]byte{0: []byte("x")})), 0, mib, out); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
-	}
-	if entries, err := os.ReadDir(filepath.Dir(out)); err != nil || len(entries) != 0 {
-		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
 

@@ -32,7 +32,7 @@ func expected6(files []PayloadFile) Expect {
 func customized6(t testing.TB, files []PayloadFile) string {
 	t.Helper()
 	disk := newDisk(t, disk6Size, disk6)
-	if err := WritePayload(t.Context(), disk6[0].target(disk), disk6[0].size(), files, mib); err != nil {
+	if err := WritePayload(t.Context(), disk6[0].target(t, disk), disk6[0].size(), files, mib); err != nil {
 		t.Fatal(err)
 	}
 	noise := make([]byte, 300*kib)
@@ -48,7 +48,7 @@ func small(t testing.TB, files []PayloadFile) string {
 	t.Helper()
 	esp := part{1, 64, 4095, typeESP, 12, 4}
 	disk := newDisk(t, 8*mib, []part{esp})
-	if err := WritePayload(t.Context(), esp.target(disk), esp.size(), files, mib); err != nil {
+	if err := WritePayload(t.Context(), esp.target(t, disk), esp.size(), files, mib); err != nil {
 		t.Fatal(err)
 	}
 	return disk
@@ -148,7 +148,7 @@ func TestVerifyFindsWhatIsWrongOnTheDisk(t *testing.T) {
 			runTool(t, "mdeltree", "-i", esp.at(disk), "::/curtin")
 		}, "hook partition", "no partition has a directory /curtin"},
 		{"two partitions with curtin", func(t *testing.T, disk string, e *Expect) {
-			if err := WritePayload(t.Context(), bank.target(disk), bank.size(), other, 0); err != nil {
+			if err := WritePayload(t.Context(), bank.target(t, disk), bank.size(), other, 0); err != nil {
 				t.Fatal(err)
 			}
 		}, "hook partition", "2 times, in partitions [1 5]"},

@@ -47,7 +47,7 @@ type Device struct {
 
 	host   host
 	name   string // "nbd0"
-	image  string // an absolute path
+	image  string // its path
 	claim  *claim
 	server *command.Process   // qemu-nbd; nil if it could not be started
 	end    context.CancelFunc // ends the server
@@ -62,19 +62,33 @@ func Attach(ctx context.Context, disk string, o Options) (*Device, error) {
 	return thisHost().attach(ctx, disk, o)
 }
 
+// AttachFile is Attach for an image that the caller has opened for reading and
+// writing, and may close afterwards.
+func AttachFile(ctx context.Context, image *os.File, o Options) (*Device, error) {
+	return thisHost().attachFile(ctx, image, o)
+}
+
 func (h host) attach(ctx context.Context, disk string, o Options) (*Device, error) {
-	image, size, err := openImage(disk)
+	image, err := openImage(disk)
 	if err != nil {
 		return nil, fmt.Errorf("cannot attach the disk: %w", err)
 	}
 	defer image.Close()
+	return h.attachFile(ctx, image, o)
+}
+
+func (h host) attachFile(ctx context.Context, image *os.File, o Options) (*Device, error) {
+	size, err := imageSize(image)
+	if err != nil {
+		return nil, fmt.Errorf("cannot attach the disk: %w", err)
+	}
 	lockDir, err := makeLockDir(o.LockDir)
 	if err != nil {
-		return nil, fmt.Errorf("cannot attach %s: %w", disk, err)
+		return nil, fmt.Errorf("cannot attach %s: %w", image.Name(), err)
 	}
 	names, err := h.devices()
 	if err != nil {
-		return nil, fmt.Errorf("cannot attach %s: %w", disk, err)
+		return nil, fmt.Errorf("cannot attach %s: %w", image.Name(), err)
 	}
 	for _, name := range names {
 		d, err := h.attachTo(ctx, name, image, size, lockDir)
@@ -82,10 +96,10 @@ func (h host) attach(ctx context.Context, disk string, o Options) (*Device, erro
 		case err == nil:
 			return d, nil
 		case !errors.Is(err, errInUse):
-			return nil, fmt.Errorf("cannot attach %s to %s: %w", disk, h.node(name), err)
+			return nil, fmt.Errorf("cannot attach %s to %s: %w", image.Name(), h.node(name), err)
 		}
 	}
-	return nil, fault.New(fault.TryLater, "cannot attach %s: %w", disk, allInUse(len(names)))
+	return nil, fault.New(fault.TryLater, "cannot attach %s: %w", image.Name(), allInUse(len(names)))
 }
 
 func makeLockDir(dir string) (string, error) {
@@ -121,24 +135,24 @@ func (h host) attachTo(ctx context.Context, name string, image *os.File, size in
 
 // openImage opens the image without following a link and without waiting for
 // the other end of a FIFO.
-func openImage(path string) (*os.File, int64, error) {
+func openImage(path string) (*os.File, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, 0, err
-	}
+	return os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+}
+
+// imageSize returns the size of what must be a disk image.
+func imageSize(f *os.File) (int64, error) {
 	info, err := f.Stat()
-	if err == nil && (!info.Mode().IsRegular() || info.Size() == 0 || info.Size()%sectorSize != 0) {
-		err = fault.New(fault.Input, "%s is not a disk image: not a regular file of whole sectors", path)
-	}
 	if err != nil {
-		f.Close()
-		return nil, 0, err
+		return 0, err
 	}
-	return f, info.Size(), nil
+	if !info.Mode().IsRegular() || info.Size() == 0 || info.Size()%sectorSize != 0 {
+		return 0, fault.New(fault.Input, "%s is not a disk image: not a regular file of whole sectors", f.Name())
+	}
+	return info.Size(), nil
 }
 
 // identity are the arguments of qemu-nbd by which a leftover server is known.

@@ -26,12 +26,12 @@ const signalGrace = time.Second
 // is fault.Failed, CannotWrite when the disk's file system is full, or TryLater
 // when QEMU was told to end.
 type InstallError struct {
-	Phase   string // as in Progress
-	Cause   string // what happened
-	Message string // the installer's own words: its error, else its last line; may be empty
-	Console string // path of the serial log
-	Screen  string // path of a PNG of the last screen; empty if there is none
-	Err     error  // QEMU's error, if it had one
+	Phase   string `json:"phase"`   // as in Progress
+	Cause   string `json:"cause"`   // what happened
+	Message string `json:"message"` // the installer's own words: its error, else its last line; may be empty
+	Console string `json:"console"` // path of the serial log
+	Screen  string `json:"screen"`  // path of a PNG of the last screen; empty if there is none
+	Err     error  `json:"-"`       // QEMU's error, if it had one
 }
 
 func (e *InstallError) Error() string {

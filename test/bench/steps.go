@@ -56,8 +56,18 @@ func steps(ctx context.Context, dir string) error {
 	}{
 		{"hash", func() error { return hashFile(iso) }},
 		{"customize", func() error {
-			err := image.SaveRegion(ctx, disk, first, length, filepath.Join(dir, "esp"))
-			return errors.Join(err, image.WritePayload(ctx, image.Target{Path: disk, Offset: first}, length, files, 1<<20))
+			raw, err := os.OpenFile(disk, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			defer raw.Close()
+			saved, err := os.Create(filepath.Join(dir, "esp"))
+			if err != nil {
+				return err
+			}
+			defer saved.Close()
+			err = image.SaveRegion(ctx, raw, first, length, saved)
+			return errors.Join(err, image.WritePayload(ctx, image.Target{File: raw, Offset: first}, length, files, 1<<20))
 		}},
 		{"pack", func() (err error) {
 			result, err = image.Pack(ctx, disk, packed, image.PackOptions{})

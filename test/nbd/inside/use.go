@@ -60,7 +60,15 @@ func payloadIsByteEqual(ctx context.Context, dir string) error {
 		{Path: "curtin/esxid/agent.py", Data: bytes.Repeat([]byte("# agent\n"), 5000)},
 	}
 	const size, minFree = espSectors * 512, 1 << 20
-	if err := image.WritePayload(ctx, image.Target{Path: direct, Offset: espStart * 512}, size, files, minFree); err != nil {
+	write := func(path string, offset int64) error {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return image.WritePayload(ctx, image.Target{File: f, Offset: offset}, size, files, minFree)
+	}
+	if err := write(direct, espStart*512); err != nil {
 		return err
 	}
 
@@ -73,7 +81,7 @@ func payloadIsByteEqual(ctx context.Context, dir string) error {
 		if err != nil {
 			return err
 		}
-		return image.WritePayload(ctx, image.Target{Path: node}, size, files, minFree)
+		return write(node, 0)
 	}()
 	if err := errors.Join(err, d.Detach()); err != nil {
 		return err

@@ -1,0 +1,102 @@
+package build
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+
+	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/units"
+)
+
+// outside runs a step in a unit of its own, and returns when that has ended. A
+// unit that was started for the same, by this process or by one before it, is
+// followed; if it has ended meanwhile, its result counts.
+//
+// The record tells which job is under way (Build.Job) from before the unit is
+// started until its end is known. If ctx ends the unit goes on without us, unless
+// the cause is units.ErrStop.
+func (s *step) outside(ctx context.Context, name string) (string, error) {
+	d, err := openShared(s.Store.Builds, s.build.ID())
+	if err != nil {
+		return "", err
+	}
+	defer d.close()
+	if err := s.stopOther(ctx, name); err != nil {
+		return "", err
+	}
+	for again := true; ; again = false {
+		if s.build.Job == nil {
+			again = false
+			if err := s.begin(d, name); err != nil {
+				return "", err
+			}
+		}
+		exit, err := s.RunUnit(ctx, units.Name(name, s.build.ID()), units.RunOptions{
+			// A job that was taken is under way, or over.
+			FollowOnly: !d.has(jobName),
+			Status:     func(line string) { s.event(parseProgress(line)) },
+		})
+		if err != nil {
+			if ctx.Err() == nil || errors.Is(context.Cause(ctx), units.ErrStop) {
+				s.build.Job = nil
+			}
+			return "", err
+		}
+		result, err := d.result(s.build.Job.Nonce)
+		s.build.Job = nil
+		switch {
+		case err != nil:
+			return "", err
+		case result != nil:
+			return s.conclude(exit, result)
+		case again && exit.Result == "":
+			continue // it was not seen to fail: the host was restarted
+		}
+		return "", exit.Err()
+	}
+}
+
+// begin makes a job and puts down that there is one.
+func (s *step) begin(d *directory, name string) error {
+	j := s.job(name)
+	j.Nonce = rand.Text()
+	if err := d.put(jobName, &j); err != nil {
+		return err
+	}
+	s.build.Job = &JobRecord{Step: name, Nonce: j.Nonce, Key: s.build.Plan.jobKey(name)}
+	return s.Store.Save(s.build)
+}
+
+// stopOther ends the unit of a job that is not for what is wanted now.
+func (s *step) stopOther(ctx context.Context, name string) error {
+	old := s.build.Job
+	if old == nil || old.Step == name && old.Key == s.build.Plan.jobKey(name) {
+		return nil
+	}
+	stopped, cancel := context.WithCancelCause(ctx)
+	cancel(units.ErrStop)
+	_, err := s.RunUnit(stopped, units.Name(old.Step, s.build.ID()), units.RunOptions{FollowOnly: true})
+	if err != nil && !errors.Is(err, units.ErrStop) {
+		return err
+	}
+	s.build.Job = nil
+	return nil
+}
+
+// conclude takes over a result.
+func (s *step) conclude(exit units.Exit, r *Result) (string, error) {
+	for _, text := range r.Warnings {
+		s.warn(text)
+	}
+	switch {
+	case r.Failure != nil && exit.Result == "oom-kill":
+		return "", exit.Err() // what the job says of its end is only what it noticed
+	case r.Stopped:
+		return "", fault.New(fault.TryLater, "%s was stopped; to end the build for good: esxid cancel %s", exit.Unit, s.build.ID())
+	case r.Failure != nil:
+		return "", r.Failure.Err()
+	}
+	s.seconds = r.Seconds
+	return r.Note, nil
+}
