@@ -121,6 +121,9 @@ func (m *Machine) checkLeftovers() (problems []error) {
 	if !m.State.Firewall.Enabled || m.State.Firewall.Pass {
 		problems = append(problems, errors.New("the firewall is off"))
 	}
+	if s := m.State.Service("ntpd"); s != nil && s.Running && !m.ruleset("ntpClient").Enabled {
+		problems = append(problems, errors.New("ntpd runs, but the firewall keeps its packets in"))
+	}
 	for _, u := range m.State.Users {
 		if !slices.Contains([]string{"root", "dcui", "vpxuser"}, u.Name) {
 			problems = append(problems, fmt.Errorf("account %s is still there", u.Name))

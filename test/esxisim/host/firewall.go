@@ -79,6 +79,15 @@ func (m *Machine) Rulesets() []Ruleset {
 	return sets
 }
 
+// ruleset returns the one of that name, an empty one if there is none.
+func (m *Machine) ruleset(name string) Ruleset {
+	sets := m.Rulesets()
+	if i := slices.IndexFunc(sets, func(r Ruleset) bool { return r.Name == name }); i >= 0 {
+		return sets[i]
+	}
+	return Ruleset{}
+}
+
 // EnableRuleset switches a ruleset on or off.
 func (m *Machine) EnableRuleset(name string, on bool) error {
 	f := &m.State.Firewall

@@ -51,8 +51,9 @@ type DNS struct {
 	Search  []string `json:"search"`
 }
 
-// NTP is the configuration of the time service from 7.0 on. 6.x has
-// /etc/ntp.conf, which State shows here.
+// NTP is the configuration of the time service from 7.0 on. For 6.x it is what
+// ntpd found in /etc/ntp.conf when it was started last, and whether it runs and
+// will after a restart.
 type NTP struct {
 	Enabled bool     `json:"enabled"`
 	Servers []string `json:"servers"`

@@ -263,8 +263,8 @@ func (h *Host) Machine() (*Machine, error) {
 			return nil, err
 		}
 	}
-	if !m.AtLeast(7) {
-		m.State.NTP.Servers = m.NTPServers()
+	if s := m.State.Service("ntpd"); s != nil && !m.AtLeast(7) {
+		m.State.NTP.Enabled = s.Running && s.OnBoot
 	}
 	return m, nil
 }

@@ -20,6 +20,9 @@ func service(t *task) int {
 			return t.fail("ntpd: no servers in /etc/ntp.conf")
 		}
 		s.Running = true
+		if name == "ntpd" && !t.AtLeast(7) {
+			t.State.NTP.Servers = t.NTPServers() // it reads the file only now
+		}
 		if name == "hostd" {
 			t.Runtime.HostdMS = t.Now.UnixMilli()
 		}

@@ -58,8 +58,21 @@ func TestNTP(t *testing.T) {
 	}
 	must(t, old, "/etc/init.d/ntpd start", "chkconfig ntpd on")
 	s := state(t, old)
-	if n := s.Service("ntpd"); !n.Running || !n.OnBoot || len(s.NTP.Servers) != 1 {
+	if n := s.Service("ntpd"); !n.Running || !n.OnBoot || !s.NTP.Enabled || len(s.NTP.Servers) != 1 {
 		t.Errorf("ntpd is %+v, servers %v", n, s.NTP.Servers)
+	}
+	if err := old.Check(); err == nil || !strings.Contains(err.Error(), "the firewall keeps its packets in") {
+		t.Errorf("ntpd cannot reach its servers, and the check says %v", err)
+	}
+	if err := os.WriteFile(old.Path("/etc/ntp.conf"), []byte("server 10.0.0.4\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s := state(t, old); s.NTP.Servers[0] != "10.0.0.3" {
+		t.Errorf("ntpd uses %v without having been restarted", s.NTP.Servers)
+	}
+	must(t, old, "/etc/init.d/ntpd restart")
+	if s := state(t, old); s.NTP.Servers[0] != "10.0.0.4" {
+		t.Errorf("after its restart ntpd uses %v", s.NTP.Servers)
 	}
 }
 
