@@ -136,7 +136,7 @@ def deploy(host, document, client, record, journal):
     client.report("finish", EVENT, "configured: network, datastores, name, SSH keys" + wishes.summary(), "SUCCESS")
     record.forget()
     script = client.fetch_user_data()
-    record.state = None  # MAAS has the machine as Deployed: what fails now undoes nothing
+    record.final = True  # MAAS has the machine as Deployed: what fails now undoes nothing
     return script
 
 
@@ -212,12 +212,16 @@ def fail(host, client, record, error, journal):
 
 def old_network(host, record, journal):
     """Why the network is not the old one, "" if it is."""
-    if record.state is None:
-        return ""  # nothing was changed
+    if record.final:
+        return ""
     try:
+        if record.state is None:  # nothing was changed, but vmk0 may still have the image's MAC address
+            record.state = network.State(host)
+            record.state.check()
         return restore(host, record.state, journal)
     except Exception as e:
-        journal.trace()
+        if not isinstance(e, AgentError):
+            journal.trace()
         return text_of(e)
 
 

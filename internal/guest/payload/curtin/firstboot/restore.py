@@ -26,6 +26,7 @@ class Record:
     def __init__(self, path):
         self.path = path
         self.state = None
+        self.final = False  # whether the new network stays whatever happens
         self.interrupted = os.path.exists(path)
         if self.interrupted:
             try:
