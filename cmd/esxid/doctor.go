@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/daemon"
 	"github.com/esxid/esxid/internal/doctor"
 	"github.com/esxid/esxid/internal/fault"
@@ -17,18 +21,24 @@ func newDoctorCommand() *cobra.Command {
 		Use:   "doctor [--config FILE] [--json]",
 		Short: "Check this host and this configuration",
 		Long: "doctor looks for what would keep esxid from working: programs, KVM that really\nstarts a guest, nbd, memory, disk space, rights, and each target's address, key,\n" +
-			"clock and admin right. It changes nothing, and says what to do about each problem.\nRun it as the user the service runs as. It exits with 1 if there is a problem.",
+			"clock and admin right. It says what to do about each problem, and changes\nnothing. What counts are the rights of the service: run it as root to have all checked;\nwhat another user cannot find out is reported as unknown. It exits with 1 if there is\na problem.",
 		Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(configPath)
+			subject := doctor.Subject{Path: configPath, Targets: daemon.Targets}
+			if configPath == "" {
+				if _, err := os.Stat(config.DefaultPath); !errors.Is(err, fs.ErrNotExist) {
+					subject.Path = config.DefaultPath
+				}
+			}
+			var err error
+			subject.Config, err = loadConfig(configPath)
+			if fault.ClassOf(err) == fault.NotPermitted {
+				subject.Config, subject.Unread, err = config.Default(), err, nil
+			}
 			if err != nil {
 				return err
 			}
-			targets, err := daemon.Targets(cfg)
-			if err != nil {
-				return err
-			}
-			findings := doctor.Examine(cmd.Context(), cfg, targets)
+			findings := doctor.Examine(cmd.Context(), subject)
 			if asJSON {
 				err = writeJSON(cmd.OutOrStdout(), findings)
 			}

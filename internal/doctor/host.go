@@ -1,0 +1,202 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/command"
+	"github.com/esxid/esxid/internal/config"
+	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/internal/nbd"
+	"github.com/esxid/esxid/internal/vm"
+)
+
+// checkTimeout bounds each check that talks to somebody else.
+const checkTimeout = time.Minute
+
+// tools are the programs esxid calls and the argument that prints a version.
+func tools(ctx context.Context, cfg *config.Config) []Finding {
+	names := []string{cfg.VM.QEMU, "qemu-img", "qemu-io", "mcopy"}
+	if cfg.Image.Access == "nbd" {
+		names = append(names, "qemu-nbd")
+	}
+	var out []Finding
+	for _, name := range names {
+		f := Finding{Check: filepath.Base(name), Level: OK}
+		text, err := command.Output(ctx, name, "--version")
+		if err != nil {
+			f.Level, f.Detail = Problem, err.Error()
+		} else {
+			f.Detail, _, _ = strings.Cut(string(text), "\n")
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// kvmDevice is what KVM is used through, and kvmGroup whose it is on Debian: the
+// unit of an installation has that group.
+const (
+	kvmDevice = "/dev/kvm"
+	kvmGroup  = "kvm"
+)
+
+func accel(ctx context.Context, service account, cfg *config.Config) Finding {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	resolved, why, err := vm.Resolve(ctx, cfg.VM.Accel)
+	mine := service.self || os.Geteuid() == 0
+	return judgeAccel(service, kvmDevice, mine, resolved, why, err)
+}
+
+// judgeAccel says what vm.Resolve has found. mine says whether what this user may do
+// is what counts; root may do all that the service may.
+func judgeAccel(service account, device string, mine bool, resolved, why string, err error) Finding {
+	installs := service.with(kvmGroup)
+	switch {
+	case service.installed && (err != nil && errors.Is(err, fs.ErrPermission) || err == nil && why != "" && !mine):
+		if err := installs.may(device, unix.R_OK|unix.W_OK); err != nil {
+			return Finding{"accel", levelOf(err), fmt.Sprintf("%v: installations use it as the group %s: chgrp %[2]s %s; chmod 0660 %[3]s", err, kvmGroup, device)}
+		}
+		return Finding{"accel", Unknown, "installations may use " + device + ", this user may not; whether a guest runs with it: " + asRoot}
+	case err != nil:
+		return Finding{"accel", Problem, err.Error()}
+	case why != "":
+		return Finding{"accel", Warning, why}
+	case resolved == "tcg":
+		return Finding{"accel", Warning, `vm.accel = "tcg": installations take hours; set it to "kvm" on a host that has KVM`}
+	}
+	if service.installed {
+		if err := installs.may(device, unix.R_OK|unix.W_OK); err != nil {
+			return Finding{"accel", levelOf(err), fmt.Sprintf("KVM starts a guest, but %v: chgrp %s %s; chmod 0660 %[3]s", err, kvmGroup, device)}
+		}
+	}
+	return Finding{"accel", OK, "KVM starts a guest"}
+}
+
+func nbdAccess(ctx context.Context, service account, cfg *config.Config) Finding {
+	if cfg.Image.Access == "direct" {
+		return Finding{"nbd", OK, `not used: image.access = "direct"`}
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	err := nbd.Available(ctx)
+	var release string
+	var uts unix.Utsname
+	if unix.Uname(&uts) == nil {
+		release = unix.ByteSliceToString(uts.Release[:])
+	}
+	return judgeNBD(service, os.Geteuid() == 0, cfg.Image.Access, err, hasModule("/", release, "nbd"), release)
+}
+
+// judgeNBD says what nbd.Available has found. The service edits disks as root.
+func judgeNBD(service account, root bool, access string, err error, module bool, release string) Finding {
+	notRoot := fault.ClassOf(err) == fault.NotPermitted && service.installed && !root
+	switch {
+	case err == nil:
+		return Finding{"nbd", OK, "the kernel's network block device can be used"}
+	case notRoot && module:
+		return Finding{"nbd", Unknown, "the kernel has the module; whether devices can be used: " + asRoot}
+	case !module:
+		err = fmt.Errorf("the kernel %s has no module nbd: install the package of the kernel's modules (linux-image-amd64; on Ubuntu linux-modules-extra-%[1]s)", release)
+	}
+	if access == "auto" {
+		return Finding{"nbd", OK, fmt.Sprintf("not used, images are edited directly: %v", err)}
+	}
+	return Finding{"nbd", Problem, err.Error()}
+}
+
+// hasModule says whether a kernel has a module: loaded, built in or on the disk.
+func hasModule(root, release, name string) bool {
+	if _, err := os.Stat(filepath.Join(root, "sys/module", name)); err == nil {
+		return true
+	}
+	for _, list := range []string{"modules.dep", "modules.builtin"} {
+		text, err := os.ReadFile(filepath.Join(root, "lib/modules", release, list))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			path, _, _ := strings.Cut(strings.TrimSpace(line), ":")
+			base, _, _ := strings.Cut(filepath.Base(path), ".")
+			if base == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// A VM of the largest and of the smallest profile, with 1 GiB for the rest of
+// the host, in MiB.
+const (
+	wantMemory  = 9 << 10
+	leastMemory = 5 << 10
+)
+
+func memory(path string) Finding {
+	f := Finding{Check: "memory"}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		f.Level, f.Detail = Warning, err.Error()
+		return f
+	}
+	for line := range strings.Lines(string(text)) {
+		var kib int64
+		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); n != 1 {
+			continue
+		}
+		mib := kib >> 10
+		f.Level, f.Detail = OK, fmt.Sprintf("%d MiB available", mib)
+		switch {
+		case mib < leastMemory:
+			f.Level = Problem
+			f.Detail += fmt.Sprintf("; no version can be installed with less than %d MiB: stop what else runs here, or give the host more", leastMemory)
+		case mib < wantMemory:
+			f.Level = Warning
+			f.Detail += fmt.Sprintf("; enough for 6.x, later versions need %d MiB: free some, or lower memory_mib in [vm.profile]", wantMemory)
+		}
+		return f
+	}
+	f.Level, f.Detail = Warning, path+" does not say how much memory is available"
+	return f
+}
+
+// leastSpace is what even the smallest image needs, in bytes.
+const leastSpace = 1 << 30
+
+func space(stateDir string) Finding {
+	f := Finding{Check: "disk space"}
+	dir := stateDir
+	free, err := build.FreeSpace(dir)
+	for errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
+		dir = filepath.Dir(dir)
+		free, err = build.FreeSpace(dir)
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		f.Level, f.Detail = Unknown, fmt.Sprintf("%v; %s", err, asRoot)
+		return f
+	case err != nil:
+		f.Level, f.Detail = Problem, err.Error()
+		return f
+	}
+	f.Level, f.Detail = OK, fmt.Sprintf("%.1f GiB free for %s", float64(free)/(1<<30), stateDir)
+	if free < build.WantSpace {
+		f.Level = Warning
+		if free < leastSpace {
+			f.Level = Problem
+		}
+		f.Detail += fmt.Sprintf("; a build of a large OEM ISO may need %d GiB: make room, or lower [retention]", int64(build.WantSpace>>30))
+	}
+	return f
+}
