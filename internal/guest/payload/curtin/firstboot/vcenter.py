@@ -274,8 +274,9 @@ def make_account(host):
 
 
 def remove_account(host):
-    """Removes the account if it is there, and looks again."""
-    if has_account(host):
+    """Removes the account and looks again. Tells whether it was there."""
+    there = has_account(host)
+    if there:
         try:
             host.esxcli("system", "permission", "unset", "--id=" + ACCOUNT)
         except AgentError as e:  # it goes with the account
@@ -283,6 +284,7 @@ def remove_account(host):
         host.esxcli("system", "account", "remove", "--id=" + ACCOUNT)
         if has_account(host):
             raise AgentError("the account {} is still there: remove it".format(ACCOUNT))
+    return there
 
 
 def has_account(host):
@@ -290,9 +292,10 @@ def has_account(host):
 
 
 def remove_traces(host):
-    """What an earlier run or somebody else may have left, and must not stay in any case."""
+    """Removes the account, and MAAS's file if somebody else has written it. Tells whether the account was there."""
+    account = False
     try:
-        remove_account(host)
+        account = remove_account(host)
     except AgentError as e:
         host.journal.say("cannot remove the account {}: {}".format(ACCOUNT, e))
     path = os.path.join(ROOT, FILE[1:])
@@ -304,3 +307,4 @@ def remove_traces(host):
             os.remove(path)
     except OSError as e:
         host.journal.say("cannot remove {}: {}".format(FILE, e))
+    return account
