@@ -159,13 +159,22 @@ func stepTimes(b *build.Build) []stepTime {
 func began(s build.Status) time.Time {
 	for _, step := range build.Steps {
 		if r, ok := s.Build.Steps[step]; ok {
-			return r.Finished.Add(-time.Duration(r.Seconds * float64(time.Second)))
+			// The record's times are whole seconds: it did not begin before it was queued.
+			began := r.Finished.Add(-time.Duration(r.Seconds * float64(time.Second)))
+			return later(began, s.Build.Created)
 		}
 	}
 	if s.Active != nil {
 		return s.Active.Started
 	}
 	return time.Time{}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // published maps targets to where they have the image.

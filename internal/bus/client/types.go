@@ -87,7 +87,7 @@ func (t Time) MarshalJSON() ([]byte, error) {
 func (t Time) Compare(u Time) int { return t.Time.Compare(u.Time) }
 
 // values are an interface's properties as they come from the bus.
-type values map[string]dbus.Variant
+type values = map[string]dbus.Variant
 
 // get returns a property, or the zero value if another version of the service does not have
 // it or has it with another type.
