@@ -105,6 +105,17 @@ var machines = []machine{
 
 	// MAAS.
 	{name: "maas-late", about: "MAAS does not answer at first", config: "d-flat-default", disks: intel("QM00001"), change: func(d *deployment) { d.refused = 1 }},
+	{name: "vendor-data", about: "NTP servers in vendor-data", config: "d-flat-default", disks: intel("QM00001"), change: func(d *deployment) {
+		d.maas.VendorData = "cloud-init: \"#cloud-config\\nntp:\\n  pools:\\n  - ntp.example\\n  servers:\\n  - 10.40.0.2\\n\"\n"
+	}},
+	{name: "vendor-data-broken", about: "vendor-data that is no YAML", config: "d-flat-default", disks: intel("QM00001"), change: func(d *deployment) {
+		d.maas.VendorData = "cloud-init: \"#cloud-config\\nntp:\\n  servers: [10.40.0.2\\n\"\n"
+	}},
+	{name: "vcenter-down", about: "vCenter does not answer", config: "d-flat-default", disks: intel("QM00001"), change: func(d *deployment) {
+		d.maas.VendorData = "cloud-init: \"#cloud-config\\nwrite_files:\\n- content: 'vcenter_datacenter: DC1\\n\\n    vcenter_password: " + secret +
+			"\\n\\n    vcenter_server: 127.0.0.1\\n\\n    vcenter_username: joiner@vsphere.local\\n\\n    '\\n  path: /altbootbank/maas/vcenter.yaml\\n\"\n"
+		d.edits = []string{"vcenter.py", "PATIENCE = 5 * 60 ", "PATIENCE = 0 "}
+	}},
 }
 
 // tenDrives: ESXi numbers the controllers the other way round, and not every

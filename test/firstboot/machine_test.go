@@ -1,6 +1,7 @@
 package firstboot
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -83,6 +84,7 @@ type deployment struct {
 	maasAt   string                   // address of MAAS
 	refused  int32                    // connections that MAAS does not take at first
 	prepare  func(h *host.Host) error // changes the host before it boots; may be nil
+	edits    []string                 // of the agent: a file, what is in it, and what comes in its place
 
 	host *host.Host
 	sim  *maassim.Sim
@@ -152,7 +154,7 @@ func (d *deployment) store(endpoint string) {
 	d.ok(os.MkdirAll(dir, 0o755))
 	for _, f := range guest.Files() {
 		if name, ok := strings.CutPrefix(f.Path, "curtin/firstboot/"); ok {
-			d.ok(os.WriteFile(filepath.Join(dir, name), f.Data, 0o755))
+			d.ok(os.WriteFile(filepath.Join(dir, name), d.edit(name, f.Data), 0o755))
 		}
 	}
 	hw := d.host.Hardware()
@@ -165,6 +167,21 @@ func (d *deployment) store(endpoint string) {
 	text, err := json.Marshal(document)
 	d.ok(err)
 	d.ok(os.WriteFile(filepath.Join(dir, "config.json"), text, 0o644))
+}
+
+// edit changes a file of the agent, mostly to make it less patient.
+func (d *deployment) edit(name string, data []byte) []byte {
+	d.t.Helper()
+	for e := range slices.Chunk(d.edits, 3) {
+		if e[0] != name {
+			continue
+		}
+		if !bytes.Contains(data, []byte(e[1])) {
+			d.t.Fatalf("%s has no %q", name, e[1])
+		}
+		data = bytes.Replace(data, []byte(e[1]), []byte(e[2]), 1)
+	}
+	return data
 }
 
 // disks are the hook's records: MAAS calls the disks as Linux does in all samples.

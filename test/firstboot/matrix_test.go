@@ -143,7 +143,9 @@ func describe(d *deployment) string {
 		line("route: %s by %s", r.Network, r.Gateway)
 	}
 	line("DNS: %s, search %s", join(s.DNS.Servers), join(s.DNS.Search))
-	line("NTP: %v %s", s.NTP.Enabled, join(s.NTP.Servers))
+	ntp, err := s.Service("ntpd").MarshalText()
+	d.ok(err)
+	line("NTP: %s, %s", join(s.NTP.Servers), ntp)
 	for _, disk := range s.Disks {
 		for _, p := range disk.Table.Partitions {
 			if p.Type == esxisim.TypeVMFS {
