@@ -97,7 +97,7 @@ func TestAgent(t *testing.T) {
 
 func TestVendorData(t *testing.T) {
 	t.Parallel()
-	if out, err := python(t, "-m", "unittest", "test_cloudconfig", "test_vendordata"); err != nil {
+	if out, err := python(t, "-m", "unittest", "test_cloudconfig", "test_userdata", "test_vcenter", "test_vendordata"); err != nil {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }

@@ -192,6 +192,32 @@ func TestVCenter(t *testing.T) {
 		if !strings.Contains(j.events(), "SSH keys, vCenter vc.lab.example\n") {
 			t.Errorf("the events are %s", j.events())
 		}
+		calls, err := j.host.Calls()
+		j.ok(err)
+		call := func(part string) int {
+			return slices.IndexFunc(calls, func(c host.Call) bool { return strings.Contains(c.String(), part) })
+		}
+		if removed := call("system account remove --id=" + joinAccount); removed < 0 || removed > call("auto-backup.sh") {
+			t.Error("the account was saved before it was removed")
+		}
+	})
+}
+
+// TestAccountOfAKilledRunIsRemoved: a host that was switched off while it joined
+// boots with the account.
+func TestAccountOfAKilledRunIsRemoved(t *testing.T) {
+	t.Parallel()
+	eachVersion(t, both, func(t *testing.T, d *deployment) {
+		d.prepare = func(h *host.Host) error {
+			return h.Change(func(m *host.Machine) {
+				m.State.Users = append(m.State.Users, host.User{Name: joinAccount, Role: "Admin", Shell: true})
+			})
+		}
+		d.run()
+		d.deployed()
+		if d.state().User(joinAccount) != nil {
+			t.Error("the account is still there")
+		}
 	})
 }
 

@@ -95,8 +95,10 @@ def configure(directory, journal):
             finally:
                 host.deadline.renew(CLOSING)
     finally:
-        vcenter.remove_traces(host)
         save(host, journal)
+        host.deadline.renew(CLOSING)
+        if vcenter.remove_traces(host):  # of a run that was killed, or that had no time left for it
+            save(host, journal)
     return lambda: run_user_data(host, client, script, journal)
 
 

@@ -40,7 +40,7 @@ def interpreter(data):
     found = FIRST_LINE.fullmatch(line)
     name, options = found.groups() if found else ("", "")
     name = "python" if re.fullmatch("python3?", name) else name
-    if line.endswith("\r") or name not in OPTIONS or not re.fullmatch(OPTIONS[name], options):
+    if name not in OPTIONS or not re.fullmatch(OPTIONS[name], options):
         raise AgentError("user-data was not run: its first line is {!r}; ESXi has /bin/sh and /bin/python".format(line[:100]))
     # The Python of this program is that of this ESXi, wherever the script looks for it.
     return [sys.executable if name == "python" else "/bin/sh"] + options.split()

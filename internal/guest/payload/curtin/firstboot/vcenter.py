@@ -208,7 +208,7 @@ def trust(ca):
     if ca:
         try:
             context.load_verify_locations(cadata=ca)
-        except (ssl.SSLError, ValueError) as e:
+        except (ssl.SSLError, ValueError, TypeError) as e:
             raise AgentError("the image's vcenter_ca_file is no certificate: {}".format(e))
     return context
 
