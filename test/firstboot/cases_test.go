@@ -78,6 +78,10 @@ var machines = []machine{
 		{Linux: "sda", Bus: "sata", Model: "Samsung SSD 870 EVO 1TB", Serial: "S6PTNM0T100001A", Size: 1000204886016, Boot: true},
 	}},
 	{name: "disks-without-serials", about: "disks without any identity, flat layout", disks: anonymous()},
+	{name: "usb-stick", about: "boot disk on USB, which gets no datastore", config: "d-flat-default", disks: []host.Disk{
+		{Linux: "sda", Bus: "usb", Vendor: "SanDisk", Model: "Ultra Fit", Serial: "QM00001", Size: 68719476736},
+		{Linux: "sdb", Bus: "sata", Model: "INTEL SSDSC2KB240G8", Serial: "BTYF00000014240AGN", Size: 240057409536},
+	}},
 	{name: "datastore-on-disk-without-serial", about: "a datastore on a disk without any identity", disks: anonymous()},
 	{name: "boot-disk-last", about: "a datastore over three disks, of which the boot disk is the last by name", disks: []host.Disk{
 		{Linux: "sda", Bus: "sata", Model: "ST4000NM0035-1V4107", Serial: "ZC300001", SerialRight: true, Rotating: true, Size: 4000787030016},

@@ -165,6 +165,14 @@ class DefaultTest(unittest.TestCase):
         steps, notes = plan(Esxi({BOOT: (32 * GIB // 512, system((8,)))}), (8, 0, 3))
         self.assertEqual((steps, notes), ([], ["datastore1 is not made: " + BOOT + " has 0 free bytes"]))
 
+    def test_usb_stick(self):
+        esxi = Esxi({BOOT: (10 ** 9, system((6,)))})
+        state = storage.State(esxi, (6, 7, 0))
+        state.devices[BOOT]["Is USB"] = "true"
+        notes = []
+        self.assertEqual(storage.plan({}, [], "sda", state, notes), [])
+        self.assertEqual(notes, ["datastore1 is not made: the boot disk is a USB device, where ESXi supports none"])
+
     def test_backup_table_is_moved_first(self):
         steps, _ = plan(Esxi({BOOT: (10 ** 9, system((8,)))}, misplaced=True), (8, 0, 3))
         self.assertEqual(steps[0], "partedUtil fix BOOT")

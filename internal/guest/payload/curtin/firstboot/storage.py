@@ -201,6 +201,9 @@ def plan_default(state, notes, name="datastore1"):
     device = state.boot
     _, sectors, partitions, misplaced = state.table(device)
     end = sectors - RESERVE
+    if state.devices[device].get("Is USB") == "true":
+        notes.append("{} is not made: the boot disk is a USB device, where ESXi supports none".format(name))
+        return []
     if name in state.volumes():
         return fix(device, misplaced) + plan_growth(name, partitions, end, state, notes)
     number = 3 if state.version < (7,) else 8
