@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -320,6 +321,23 @@ func awaitGone(ts *testscript.TestScript, _ bool, args []string) {
 		_, err := os.Lstat(path)
 		return err != nil
 	})
+}
+
+// awaitText waits until a file has a line in it that matches.
+func awaitText(ts *testscript.TestScript, _ bool, args []string) {
+	pattern, err := regexp.Compile(args[0])
+	ts.Check(err)
+	path := ts.MkAbs(args[1])
+	until(ts, args[0]+" is in "+args[1], func() bool {
+		text, err := os.ReadFile(path)
+		return err == nil && pattern.Match(text)
+	})
+}
+
+// hangUp sends SIGHUP to the program that runs in the background.
+func hangUp(ts *testscript.TestScript, _ bool, _ []string) {
+	running := ts.BackgroundCmds()
+	ts.Check(running[len(running)-1].Process.Signal(unix.SIGHUP))
 }
 
 func awaitOpen(ts *testscript.TestScript, _ bool, args []string) {

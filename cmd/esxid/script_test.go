@@ -118,6 +118,8 @@ func (c *isoCache) iso(o esxisim.Options) (string, error) {
 //	                                address and the files with an administrator's and a user's key
 //	maas-revoke                     revokes the administrator's key
 //	maas-has NAME FILE              checks that the MAAS serves FILE as NAME; [!] that it has no NAME
+//	system-bus                      starts a system bus, or restarts the one there is
+//	await-build NAME STATE [ERROR]  waits until the service's build of NAME is in STATE
 //	tmpfs SIZE DIR                  mounts a small file system (these tests run as root)
 //	fill DIR KIB                    leaves KIB free in the file system of DIR
 //	empty DIR                       undoes it
@@ -127,6 +129,8 @@ func (c *isoCache) iso(o esxisim.Options) (string, error) {
 //	await PATH, await-gone PATH     waits until PATH is there, or is not
 //	await-open FILE                 waits until a program has FILE open
 //	admitted ISO STATE              puts ISO among those a service has accepted
+//	await-text PATTERN FILE         waits until a line of FILE matches
+//	hangup                          sends SIGHUP to the last program in the background
 //	left DIR [NAME...]              checks the names in DIR, those with a dot included
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -139,6 +143,7 @@ func TestScript(t *testing.T) {
 			"exits": exits, "fails": fails, "fails-full": failsFull, "normal": normal,
 			"toml": expand, "mkiso": mkiso, "preinstall": preinstall, "admitted": admitted,
 			"maas": serveMAAS, "maas-revoke": revokeKey, "maas-has": maasHas,
+			"system-bus": systemBus, "await-build": awaitBuild,
 			"tmpfs": tmpfs, "fill": fill, "empty": empty,
 			"cp-r": copyTree, "mkfifo": mkfifo, "truncate": truncate, "replace": replace, "flock": flock, "await": await, "await-gone": awaitGone, "await-open": awaitOpen, "left": left,
 		},
@@ -152,7 +157,8 @@ func setup(e *testscript.Env) error {
 	e.Setenv("BIN", bin)
 	// Under the race detector every program that succeeds would sleep for a second.
 	e.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
-	e.Values[maasKey{}] = &maasState{}
+	e.Values[maasKey{}], e.Values[busKey{}] = &maasState{}, &busState{}
+	e.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+e.WorkDir+"/no-bus")
 	// For the scripts that run esxid as somebody else.
 	for dir := e.WorkDir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil {

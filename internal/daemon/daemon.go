@@ -194,7 +194,8 @@ func (d *Daemon) prepare() (unlock func(), err error) {
 		{cfg.StateDir, 0o755}, {d.incoming(), os.ModeSetgid | 0o775}, {d.rejected(), 0o750}, {cfg.RuntimeDir, 0o750}, {cfg.KickstartDir, 0o750},
 	} {
 		if err := makeDir(dir.path, dir.mode); err != nil {
-			return nil, fault.New(fault.CannotWrite, "cannot make a directory of the service: %w", err)
+			return nil, fault.New(fault.CannotWrite, "cannot make a directory of the service: %w: make it, as root: install -d -o %d -g %d -m %o %s",
+				err, os.Geteuid(), os.Getegid(), unixMode(dir.mode), dir.path)
 		}
 	}
 	path := filepath.Join(cfg.StateDir, ".lock")
@@ -220,6 +221,15 @@ func (d *Daemon) prepare() (unlock func(), err error) {
 		return nil, err
 	}
 	return func() { f.Close() }, nil
+}
+
+// unixMode is a mode as chmod(1) takes it.
+func unixMode(mode os.FileMode) uint32 {
+	m := uint32(mode.Perm())
+	if mode&os.ModeSetgid != 0 {
+		m |= unix.S_ISGID
+	}
+	return m
 }
 
 // makeDir makes a directory that is missing, with exactly this mode: whoever

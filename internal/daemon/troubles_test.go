@@ -69,7 +69,9 @@ func TestTargetUnreachable(t *testing.T) {
 	if got := m.until("STATUS="); strings.Contains(got, "nobody answers") {
 		t.Errorf("the status still is %q", got)
 	}
-	r.until("said", func(map[string]*build.Build) bool { return r.logs.count(journal.TargetRecovered, "Target t works again") == 1 })
+	r.until("said", func(map[string]*build.Build) bool {
+		return r.logs.count(journal.TargetRecovered, "Target t works again") == 1
+	})
 	target.mu.Lock()
 	checks := target.checks
 	target.mu.Unlock()
@@ -266,7 +268,9 @@ func TestDamagedRecordIsLeftAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			again.Rescan()
-			again.until("both done", func(b map[string]*build.Build) bool { return states(b)[build.Done] == 2 && again.troubles[troubleRecords] == "" })
+			again.until("both done", func(b map[string]*build.Build) bool {
+				return states(b)[build.Done] == 2 && again.troubles[troubleRecords] == ""
+			})
 			again.f.mu.Lock()
 			defer again.f.mu.Unlock()
 			if got := len(again.f.made) - 1; got != tt.made {
