@@ -1,12 +1,10 @@
 package nbd
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,56 +15,8 @@ import (
 	godbus "github.com/godbus/dbus/v5"
 
 	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/test/privatebus"
 )
-
-const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>session</type>
-  <listen>unix:path=%s</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow send_destination="*" eavesdrop="true"/>
-    <allow eavesdrop="true"/>
-    <allow own="*"/>
-  </policy>
-</busconfig>
-`
-
-// startBus starts a private dbus-daemon as the system bus and returns its
-// process.
-func startBus(t *testing.T) *exec.Cmd {
-	t.Helper()
-	socket := socketPath(t)
-	writeFile(t, socket+".conf", fmt.Sprintf(busConfig, socket))
-	cmd := exec.Command("dbus-daemon", "--config-file="+socket+".conf", "--nofork", "--print-address")
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil { // it listens now
-		t.Fatalf("dbus-daemon: %v", err)
-	}
-	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
-	return cmd
-}
-
-// socketPath returns a path for a socket, for which t.TempDir can be too long.
-func socketPath(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "bus-*")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return filepath.Join(dir, "socket")
-}
 
 // manager stands in for systemd's Manager object
 // (https://www.freedesktop.org/software/systemd/man/org.freedesktop.systemd1.html).
@@ -132,19 +82,19 @@ func TestModuleIsLoadedBySystemd(t *testing.T) {
 	const start, stop = "start modprobe@nbd.service replace", "stop modprobe@nbd.service replace"
 	tests := []struct {
 		name   string
-		answer func(load func(), bus *exec.Cmd) func(verb string) error
+		answer func(load func(), bus *privatebus.Bus) func(verb string) error
 		calls  []string
 		class  fault.Class
 		want   string
 	}{
 		{
 			"loaded",
-			func(load func(), _ *exec.Cmd) func(string) error { return func(string) error { load(); return nil } },
+			func(load func(), _ *privatebus.Bus) func(string) error { return func(string) error { load(); return nil } },
 			[]string{start}, 0, "",
 		},
 		{
 			"the unit is active since an earlier load",
-			func(load func(), _ *exec.Cmd) func(string) error {
+			func(load func(), _ *privatebus.Bus) func(string) error {
 				stopped := false
 				return func(verb string) error {
 					if verb == "start" && stopped {
@@ -158,41 +108,41 @@ func TestModuleIsLoadedBySystemd(t *testing.T) {
 		},
 		{
 			"modprobe fails, which the unit hides",
-			func(func(), *exec.Cmd) func(string) error { return func(string) error { return nil } },
+			func(func(), *privatebus.Bus) func(string) error { return func(string) error { return nil } },
 			[]string{start, stop, start}, fault.Unavailable, "reboot if the kernel was upgraded",
 		},
 		{
 			"polkit says no",
-			func(func(), *exec.Cmd) func(string) error {
+			func(func(), *privatebus.Bus) func(string) error {
 				return func(string) error { return refuse("org.freedesktop.DBus.Error.InteractiveAuthorizationRequired") }
 			},
 			[]string{start}, fault.NotPermitted, "systemd does not let this user start modprobe@nbd.service: because: run as root: modprobe nbd",
 		},
 		{
 			"the bus says no",
-			func(func(), *exec.Cmd) func(string) error {
+			func(func(), *privatebus.Bus) func(string) error {
 				return func(string) error { return refuse("org.freedesktop.DBus.Error.AccessDenied") }
 			},
 			[]string{start}, fault.NotPermitted, "does not let this user",
 		},
 		{
 			"an old systemd",
-			func(func(), *exec.Cmd) func(string) error {
+			func(func(), *privatebus.Bus) func(string) error {
 				return func(string) error { return refuse("org.freedesktop.systemd1.NoSuchUnit") }
 			},
 			[]string{start}, fault.Unavailable, "systemd cannot start modprobe@nbd.service: because: run as root: modprobe nbd",
 		},
 		{
 			"the job does not end",
-			func(func(), *exec.Cmd) func(string) error { return func(string) error { return errSilent } },
+			func(func(), *privatebus.Bus) func(string) error { return func(string) error { return errSilent } },
 			[]string{start}, fault.Unavailable, "systemd does not finish modprobe@nbd.service: context deadline exceeded",
 		},
 		{
 			"the bus goes away",
-			func(_ func(), bus *exec.Cmd) func(string) error {
+			func(_ func(), bus *privatebus.Bus) func(string) error {
 				return func(string) error {
 					// After the reply, so that it is the job's end that is lost.
-					time.AfterFunc(500*time.Millisecond, func() { bus.Process.Kill() })
+					time.AfterFunc(500*time.Millisecond, func() { bus.Process.Process.Kill() })
 					return errSilent
 				}
 			},
@@ -207,7 +157,7 @@ func TestModuleIsLoadedBySystemd(t *testing.T) {
 			}
 			module := m.path("sys/module/nbd")
 			remove(t, module)
-			bus := startBus(t)
+			bus := privatebus.Start(t)
 			systemd := startManager(t, tt.answer(func() { os.MkdirAll(module, 0o755) }, bus))
 			checkUnavailable(t, m.available(t.Context()), tt.class, tt.want)
 			systemd.mu.Lock()
@@ -224,7 +174,13 @@ func TestSilentBus(t *testing.T) {
 	m := newLoadedMachine(t)
 	m.limits.module = 100 * time.Millisecond
 	remove(t, m.path("sys/module/nbd"))
-	listener, err := net.Listen("unix", socketPath(t))
+	dir, err := os.MkdirTemp("", "bus-*") // t.TempDir can be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "socket")
+	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +193,7 @@ func TestSilentBus(t *testing.T) {
 func TestBusWithoutSystemd(t *testing.T) {
 	m := newLoadedMachine(t)
 	remove(t, m.path("sys/module/nbd"))
-	startBus(t)
+	privatebus.Start(t)
 	err := m.available(t.Context())
 	checkUnavailable(t, err, fault.Unavailable, "systemd cannot start modprobe@nbd.service: ")
 	if err != nil && !strings.Contains(err.Error(), "run as root: modprobe nbd") {

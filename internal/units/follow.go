@@ -17,8 +17,6 @@ const (
 	systemd          = "org.freedesktop.systemd1"
 	managerPath      = dbus.ObjectPath("/org/freedesktop/systemd1")
 	managerInterface = systemd + ".Manager"
-	unitInterface    = systemd + ".Unit"
-	serviceInterface = systemd + ".Service"
 	properties       = "org.freedesktop.DBus.Properties"
 )
 
@@ -34,25 +32,27 @@ type follower struct {
 	stop    <-chan struct{} // closed when the unit shall be stopped
 
 	conn     *dbus.Conn
-	started  bool            // systemd has accepted the start
-	stopping bool            // and the stop
-	job      dbus.ObjectPath // of the start, while it is not done
-	queued   bool            // the unit has some job
-	active   string          // ActiveState
-	exit     Exit
+	mail     *mailbox
+	deaf     bool // systemd has to be asked again to send signals
+	started  bool // systemd has accepted the start
+	stopping bool // and the stop
+
+	job    dbus.ObjectPath // of the start, while it is not done
+	queued bool            // the unit has some job
+	active string          // ActiveState
+	exit   Exit
 }
 
 // session follows the unit over one connection until it has ended (nil), the
 // connection is lost (errLost), ctx ends or systemd refuses.
 func (f *follower) session(ctx context.Context, connected func()) error {
-	conn, err := connect(ctx)
+	f.mail = newMailbox()
+	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx), dbus.WithSignalHandler(f.mail))
 	if err != nil {
 		return fmt.Errorf("%w: %w", errLost, err)
 	}
 	defer conn.Close()
 	f.conn = conn
-	signals := make(chan *dbus.Signal, 64)
-	conn.Signal(signals)
 	if err := f.subscribe(ctx); err != nil {
 		return err
 	}
@@ -63,10 +63,10 @@ func (f *follower) session(ctx context.Context, connected func()) error {
 		}
 	}
 	f.started = true
-	if err := f.refresh(ctx); err != nil {
-		return err
-	}
-	for {
+	for unknown := true; ; unknown = false {
+		if err := f.look(ctx, unknown); err != nil {
+			return err
+		}
 		if f.ended() {
 			return nil
 		}
@@ -75,13 +75,7 @@ func (f *follower) session(ctx context.Context, connected func()) error {
 			stop = nil
 		}
 		select {
-		case s, ok := <-signals:
-			if !ok {
-				return errLost
-			}
-			if err := f.signal(ctx, s); err != nil {
-				return err
-			}
+		case <-f.mail.news:
 		case <-stop:
 			if err := f.call(ctx, managerPath, managerInterface+".StopUnit", nil, f.unit, "replace"); err != nil {
 				return f.refusal("stop", err)
@@ -127,12 +121,12 @@ func (f *follower) subscribe(ctx context.Context) error {
 			return fmt.Errorf("%w: %w", errLost, err)
 		}
 	}
-	return f.askForSignals(ctx)
+	return f.listen(ctx)
 }
 
-// askForSignals makes systemd send signals, which it does only if somebody wants
-// them.
-func (f *follower) askForSignals(ctx context.Context) error {
+// listen makes systemd send signals, which it does only if somebody wants them.
+func (f *follower) listen(ctx context.Context) error {
+	f.deaf = false
 	err := f.call(ctx, managerPath, managerInterface+".Subscribe", nil)
 	var refused dbus.Error
 	if errors.As(err, &refused) && refused.Name == systemd+".AlreadySubscribed" {
@@ -141,8 +135,54 @@ func (f *follower) askForSignals(ctx context.Context) error {
 	return f.refusal("follow", err)
 }
 
-// signal takes in what systemd or the bus tells.
-func (f *follower) signal(ctx context.Context, s *dbus.Signal) error {
+// look takes in what was told, and asks for the unit's whole state if that is
+// unknown or may be another one than was told.
+func (f *follower) look(ctx context.Context, unknown bool) error {
+	for {
+		again, err := f.hear()
+		if err != nil {
+			return err
+		}
+		if !again && !unknown {
+			return nil
+		}
+		if f.deaf {
+			if err := f.listen(ctx); err != nil {
+				return err
+			}
+		}
+		// The properties of all interfaces, and so all of the same moment.
+		var all map[string]dbus.Variant
+		if err := f.call(ctx, f.path, properties+".GetAll", &all, ""); err != nil {
+			return f.refusal("follow", err)
+		}
+		// What was told before comes first. It may be all there is to know of the
+		// end of a unit that systemd has forgotten by now.
+		if unknown, err = f.hear(); err != nil {
+			return err
+		}
+		if id, ok := all["InvocationID"].Value().([]byte); !ok || len(id) == 0 {
+			delete(all, "Result")
+			delete(all, "ExecMainStatus")
+		}
+		f.take(all)
+	}
+}
+
+// hear takes in the signals that have come, and says whether the state should be
+// asked for.
+func (f *follower) hear() (again bool, err error) {
+	signals, closed := f.mail.take()
+	for _, s := range signals {
+		again = f.signal(s) || again
+	}
+	if closed {
+		return again, errLost
+	}
+	return again, nil
+}
+
+func (f *follower) signal(s *dbus.Signal) (again bool) {
 	switch {
 	case s.Name == properties+".PropertiesChanged" && s.Path == f.path:
 		var name string
@@ -156,49 +196,25 @@ func (f *follower) signal(ctx context.Context, s *dbus.Signal) error {
 		var job dbus.ObjectPath
 		var unit, result string
 		if dbus.Store(s.Body, &id, &job, &unit, &result) != nil || job != f.job {
-			return nil
+			return false
 		}
 		f.job = ""
-		err := f.refresh(ctx)
-		// A unit that was not even started has no result of its own.
-		if f.exit.Result == "" && result != "done" && result != "canceled" {
+		switch result {
+		case "done", "failed", "timeout", "canceled": // it has begun, and has a result of its own
+		default:
 			f.exit.Result = result
 		}
-		return err
+		return true
 	case s.Name == managerInterface+".Reloading":
 		// Both when it begins and when it ends. Signals may be lost in between.
-		return f.refresh(ctx)
+		return true
 	case s.Name == "org.freedesktop.DBus.NameOwnerChanged":
-		// systemd has gone, or come again after daemon-reexec, and knows nobody yet.
+		// systemd has gone, or has come again and knows nobody yet.
 		var name, before, after string
-		if dbus.Store(s.Body, &name, &before, &after) != nil || after == "" {
-			return nil
-		}
-		if err := f.askForSignals(ctx); err != nil {
-			return err
-		}
-		return f.refresh(ctx)
+		f.deaf = dbus.Store(s.Body, &name, &before, &after) == nil && after != ""
+		return f.deaf
 	}
-	return nil
-}
-
-// refresh asks for the unit's state.
-func (f *follower) refresh(ctx context.Context) error {
-	var unit, service map[string]dbus.Variant
-	if err := f.call(ctx, f.path, properties+".GetAll", &unit, unitInterface); err != nil {
-		return f.refusal("follow", err)
-	}
-	f.take(unit)
-	// Without an invocation it has never run, or systemd has forgotten that it did:
-	// what it would say of the end is not true.
-	if id, ok := unit["InvocationID"].Value().([]byte); !ok || len(id) == 0 {
-		return nil
-	}
-	if err := f.call(ctx, f.path, properties+".GetAll", &service, serviceInterface); err != nil {
-		return f.refusal("follow", err)
-	}
-	f.take(service)
-	return nil
+	return false
 }
 
 // take takes over the properties that matter here.
@@ -242,11 +258,6 @@ func (f *follower) refusal(verb string, err error) error {
 		return fault.New(fault.Unavailable, "systemd does not know %s (%w): is the package installed completely? try: systemctl daemon-reload", f.unit, err)
 	}
 	return fault.New(fault.Unavailable, "systemd cannot %s %s: %w", verb, f.unit, err)
-}
-
-func connect(ctx context.Context) (*dbus.Conn, error) {
-	// In the order they came: the last state must win.
-	return dbus.ConnectSystemBus(dbus.WithContext(ctx), dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 }
 
 // call calls a method of systemd's. The error is a dbus.Error if systemd refused,
