@@ -255,11 +255,11 @@ func recovering(what string) {
 func (d *Daemon) recover(ctx context.Context) error {
 	recovering("removing what was left half-made")
 	if err := errors.Join(d.store.Clean(), unmove(d.library.dir), unmove(d.rejected())); err != nil {
-		d.log.Warn("What an interrupted build left cannot be removed: "+err.Error()+".", "error", err)
+		d.log.Warn("What an interrupted build left cannot be removed: "+clause(err)+".", "error", err)
 	}
 	recovering("detaching block devices that were left attached")
 	if err := nbd.Recover(ctx, d.settings().cfg.RuntimeDir); err != nil {
-		d.log.Warn("An nbd device that an earlier esxid left cannot be detached: "+err.Error()+".", "error", err)
+		d.log.Warn("An nbd device that an earlier esxid left cannot be detached: "+clause(err)+".", "error", err)
 	}
 	recovering("reading the records")
 	d.mu.Lock()

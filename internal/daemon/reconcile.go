@@ -56,7 +56,7 @@ func (d *Daemon) reconcile() {
 	entries, damaged, err := d.library.all()
 	d.incomplete = err != nil || len(damaged) > 0
 	if err != nil {
-		d.cannotPlan(err)
+		d.cannotPlan([]error{err})
 		return
 	}
 	wanted := map[string]string{}
@@ -80,7 +80,7 @@ func (d *Daemon) reconcile() {
 		}
 		want(e.SHA256, id)
 	}
-	d.cannotPlan(errors.Join(failed...))
+	d.cannotPlan(failed)
 	d.damage(damaged)
 	d.current = wanted
 	d.supersede()
@@ -94,14 +94,26 @@ func (d *Daemon) reconcile() {
 	wake(d.publishWake)
 }
 
-// cannotPlan notes why not all is planned, or with nil that all is.
-func (d *Daemon) cannotPlan(err error) {
-	if err == nil {
+// cannotPlan notes why not all is planned; without a reason, all is.
+func (d *Daemon) cannotPlan(reasons []error) {
+	if len(reasons) == 0 {
 		d.trouble(troublePlan, "")
-	} else if text := err.Error(); d.trouble(troublePlan, "Not all is built: "+text) {
-		d.log.Error("Not all can be built now: "+text+"; it is tried again later.", "error", err)
+		return
+	}
+	text := "Not all is built: " + clause(reasons[0])
+	if len(reasons) > 1 {
+		text += fmt.Sprintf(" (and %d more, see the journal)", len(reasons)-1)
+	}
+	if !d.trouble(troublePlan, text) {
+		return
+	}
+	for _, err := range reasons {
+		d.log.Error("Not all can be built now: "+clause(err)+"; it is tried again later.", "error", err)
 	}
 }
+
+// clause is an error as part of a sentence: several errors in one have a line each.
+func clause(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // damage notes the records that cannot be used: of ISOs, by sum, and of builds.
 func (d *Daemon) damage(isos map[string]error) {

@@ -71,7 +71,7 @@ func (d *Daemon) outdated() []*build.Build {
 func (d *Daemon) retire(b *build.Build) {
 	sum := b.Plan.ISO.SHA256
 	if err := d.library.remove(sum); err != nil {
-		d.log.Error("An outdated ISO cannot be removed: "+err.Error()+".", "build", b.ID(), "name", b.Plan.Name, "error", err)
+		d.log.Error("An outdated ISO cannot be removed: "+clause(err)+".", "build", b.ID(), "name", b.Plan.Name, "error", err)
 		return
 	}
 	delete(d.current, sum)
@@ -84,7 +84,7 @@ func (d *Daemon) retire(b *build.Build) {
 // its image.
 func (d *Daemon) remove(b *build.Build) {
 	if err := errors.Join(d.store.RemoveImage(b), d.store.Remove(b.ID())); err != nil {
-		d.log.Error("An old build cannot be removed: "+err.Error()+".", "build", b.ID(), "name", b.Plan.Name, "error", err)
+		d.log.Error("An old build cannot be removed: "+clause(err)+".", "build", b.ID(), "name", b.Plan.Name, "error", err)
 		return
 	}
 	delete(d.builds, b.ID())

@@ -106,9 +106,9 @@ func (d *Daemon) noteTarget(ctx context.Context, name string, err error) {
 	if err != nil {
 		h.due = time.Now().Add(pause(h.failures))
 		h.failures++
-		d.trouble(what, fmt.Sprintf("Target %s: %v", name, err))
+		d.trouble(what, "Target "+name+": "+clause(err))
 		if h.failures == 1 {
-			d.log.Warn(fmt.Sprintf("Target %s cannot be published to: %v.", name, err), journal.TargetUnreachable.Attr(), "target", name, "error", err)
+			d.log.Warn(fmt.Sprintf("Target %s cannot be published to: %s.", name, clause(err)), journal.TargetUnreachable.Attr(), "target", name, "error", err)
 		}
 		return
 	}

@@ -120,6 +120,7 @@ func (d *Daemon) work(ctx context.Context, b *build.Build, work func(context.Con
 	}
 	if b.State == build.Queued {
 		d.transition(b, build.Building)
+		d.log.Info(fmt.Sprintf("Building %s, build %s.", b.Plan.Name, b.Plan.ISO.Build), journal.Started.Attr(), "build", b.ID(), "name", b.Plan.Name)
 	}
 	l.record = b.Clone()
 	d.announce()
@@ -180,14 +181,14 @@ func (d *Daemon) conclude(b *build.Build, err error, stopped bool) {
 func (d *Daemon) logFailure(b *build.Build, err error) {
 	about := []any{"build", b.ID(), "name", b.Plan.Name, "step", b.Error.Step, "error", err, "directory", d.store.Dir(b.ID())}
 	if b.Error.Step == build.StepKickstart && fault.ClassOf(err) == fault.Input {
-		d.log.Error(fmt.Sprintf("The kickstart for %s has errors: %v.", b.Plan.Name, err), append(about, journal.KickstartRefused.Attr())...)
+		d.log.Error(fmt.Sprintf("The kickstart for %s has errors: %s.", b.Plan.Name, clause(err)), append(about, journal.KickstartRefused.Attr())...)
 		return
 	}
 	var installation *vm.InstallError
 	if errors.As(err, &installation) {
 		about = append(about, "phase", installation.Phase)
 	}
-	d.log.Error(fmt.Sprintf("The build of %s failed: %v.", b.Plan.Name, err), append(about, journal.BuildFailed.Attr())...)
+	d.log.Error(fmt.Sprintf("The build of %s failed: %s.", b.Plan.Name, clause(err)), append(about, journal.BuildFailed.Attr())...)
 }
 
 func (d *Daemon) stepRunner() runner {
@@ -238,7 +239,7 @@ func (d *Daemon) later(b *build.Build, s build.State, err error) {
 	if s == build.Built {
 		verb = "published"
 	}
-	d.log.Warn(fmt.Sprintf("%s cannot be %s now and is tried again in %v: %v.", b.Plan.Name, verb, pause, err), journal.TriedAgain.Attr(),
+	d.log.Warn(fmt.Sprintf("%s cannot be %s now and is tried again in %v: %s.", b.Plan.Name, verb, pause, clause(err)), journal.TriedAgain.Attr(),
 		"build", b.ID(), "name", b.Plan.Name, "in", pause, "error", err)
 }
 

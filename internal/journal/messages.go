@@ -12,7 +12,7 @@ const (
 	Accepted          MessageID = "643376f198f14e3a9d82f31bf9694232" // an ISO is in the library
 	Rejected          MessageID = "80868e9c70224384ad8eab0b9b5d6bd9" // a dropped file is no installer ISO
 	Queued            MessageID = "07383bfeb77748a5bfe9a07f5a8ebb52" // a build waits for its turn
-	Started           MessageID = "8d2a0346bcfb4eed887d94bd9b865ab2" // a build, or its publication, has begun
+	Started           MessageID = "8d2a0346bcfb4eed887d94bd9b865ab2" // a build has begun
 	Built             MessageID = "948a561948ba4a13bbafcb674f710e15" // a verified image is there
 	BuildFailed       MessageID = "608932845e88468282e4c9907d92c8ef" // a build stopped and needs the operator
 	KickstartRefused  MessageID = "b002b4840eac4e798425bd3b4f96e93f" // an override has errors
