@@ -17,6 +17,9 @@ import (
 	"github.com/esxid/esxid/internal/fault"
 )
 
+// missing is a path at which nothing can be.
+const missing = "/proc/missing"
+
 // tree writes files below a new directory and returns it. A name that ends in /
 // is a directory.
 func tree(t *testing.T, names ...string) string {
@@ -104,8 +107,8 @@ func TestSelect(t *testing.T) {
 }
 
 func TestSelectBuiltIn(t *testing.T) {
-	for _, dir := range []string{"", "/nonexistent", t.TempDir()} {
-		src, err := selectFrom(dir, "/nonexistent/default.cfg", Version{"8.0.3", "1"})
+	for _, dir := range []string{"", missing, t.TempDir()} {
+		src, err := selectFrom(dir, missing, Version{"8.0.3", "1"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +158,7 @@ func TestSelectBad(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := selectFrom(dir, "/nonexistent", v)
+			_, err := selectFrom(dir, missing, v)
 			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
@@ -232,7 +235,7 @@ func TestSelectNotPermitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	withoutRoot(t, func() {
-		_, err := selectFrom(dir, "/nonexistent", Version{"8.0.3", "1"})
+		_, err := selectFrom(dir, missing, Version{"8.0.3", "1"})
 		if fault.ClassOf(err) != fault.NotPermitted || !strings.Contains(err.Error(), "8.0.cfg") || !strings.Contains(err.Error(), "root:esxid") {
 			t.Error(err)
 		}
@@ -245,7 +248,7 @@ func TestAdditionsNotPermitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	withoutRoot(t, func() {
-		_, err := selectFrom(dir, "/nonexistent", Version{"8.0.3", "1"})
+		_, err := selectFrom(dir, missing, Version{"8.0.3", "1"})
 		if fault.ClassOf(err) != fault.NotPermitted || !strings.Contains(err.Error(), "8.0.d") {
 			t.Error(err)
 		}
@@ -352,7 +355,7 @@ func TestAffectedByAgreesWithSelect(t *testing.T) {
 }
 
 func outcome(dir string, v Version) string {
-	src, err := selectFrom(dir, "/nonexistent", v)
+	src, err := selectFrom(dir, missing, v)
 	if err != nil {
 		return err.Error()
 	}

@@ -25,7 +25,7 @@ func options(version string) Options {
 // The operator's text for each version's golden file.
 func renderSources(t *testing.T) map[string]Source {
 	t.Helper()
-	builtIn, err := selectFrom("", "/nonexistent", Version{})
+	builtIn, err := selectFrom("", missing, Version{})
 	if err != nil {
 		t.Fatal(err)
 	}
