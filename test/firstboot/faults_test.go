@@ -1,22 +1,16 @@
 package firstboot
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/esxid/esxid/internal/guest"
 	"github.com/esxid/esxid/test/esxisim/host"
 	"github.com/esxid/esxid/test/maassim"
 )
@@ -103,7 +97,8 @@ func eachFault(t *testing.T, config, version string, filter func(host.Call) bool
 				}
 				d := start(t, config, version)
 				d.hardware.Faults = []host.Fault{fault}
-				d.runWith(impatient...)
+				d.edits = impatient
+				d.run()
 				d.asGood(good, c)
 			})
 		}
@@ -117,31 +112,6 @@ var impatient = []string{
 	"restore.py", "TIMEOUT = 30 ", "TIMEOUT = 5 ",
 	"maas.py", "PATIENCE = 8 * 60 ", "PATIENCE = 4 ",
 	"agent.py", "4 * 60, journal", "4, journal",
-}
-
-// runWith is run with a line of the agent's changed, mostly to be less patient.
-func (d *deployment) runWith(changes ...string) {
-	d.t.Helper()
-	var err error
-	d.host, err = host.New(host.Options{Dir: filepath.Join(d.t.TempDir(), "host"), Tools: tools, Hardware: d.hardware})
-	d.ok(err)
-	d.store(d.startMAAS())
-	for ; len(changes) > 0; changes = changes[3:] {
-		path := d.host.Path("/altbootbank/esxid/" + changes[0])
-		text, err := os.ReadFile(path)
-		d.ok(err)
-		if !strings.Contains(string(text), changes[1]) {
-			d.t.Fatalf("%s has no %q", changes[0], changes[1])
-		}
-		d.ok(os.WriteFile(path, []byte(strings.Replace(string(text), changes[1], changes[2], 1)), 0o755))
-	}
-	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
-	defer cancel()
-	d.out, err = d.host.FirstBoot(ctx, guest.FirstBoot())
-	var exit *exec.ExitError
-	if err != nil && (!errors.As(err, &exit) || exit.ExitCode() != 1) {
-		d.t.Fatalf("%v: %s", err, d.out)
-	}
 }
 
 // asGood checks that the fault did no harm, or that it was undone. Only what
