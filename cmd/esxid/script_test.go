@@ -23,6 +23,27 @@ package main
 //	wrong, revoked, user's key     publish; maas.TestRefusals
 //	MAAS down                      publish; maas.TestDown, daemon.TestPublishingIsRetriedLater
 //	MAAS answers HTML              publish; maas.TestRefusals
+//
+// and of what the service meets:
+//
+//	unknown key, wrong type, unreachable path
+//	                               run, service; at a reload daemon.TestReloadRefused
+//	/etc/esxid missing, unreadable, of a wrong owner
+//	                               service (as nobody), doctor; doctor.TestConfiguration
+//	override or password file unreadable
+//	                               daemon.TestCannotPlan, daemon.TestTroubleRemovesNothing
+//	no MAAS key yet                doctor; daemon.TestNoCredential
+//	/var full                      service (an ISO's record, a rejected file), disk_full (each step);
+//	                               daemon.TestRecordIsWrittenLater, daemon.TestDiskLow
+//	damaged build.json             daemon.TestDamagedRecordIsLeftAlone, build.TestDamagedRecords
+//	clock that jumps               daemon.TestClockSetBack, daemon.TestClockSetForward,
+//	                               daemon.TestISODroppedWithTheClockSetBack
+//	two services                   run; daemon.TestSecondDaemonIsRefused, bus.TestNameTaken
+//	target unreachable             daemon.TestTargetUnreachable, daemon.TestPublicationShowsTheTarget
+//	D-Bus restarted or missing     bus; bus.TestBusRestart, bus.TestNoBus, units.TestBusIsRestarted
+//	polkit missing or silent       bus.TestWithoutPolkit, bus.TestSilentPolkit
+//	a loop that hangs              daemon.TestStuckLoopStopsThePings
+//	journal stopped                journal.TestJournalDoesNotRead, journal.TestJournalIsNotThere
 
 import (
 	"context"

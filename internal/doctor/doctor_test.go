@@ -51,7 +51,7 @@ func TestMemory(t *testing.T) {
 		detail     string
 	}{
 		{"enough", "MemTotal: 99 kB\nMemAvailable:   16777216 kB\n", OK, "16384 MiB"},
-		{"for 6.x", "MemAvailable:   6291456 kB\n", Warning, "lower memory_mib"},
+		{"for 6.x", "MemAvailable:   6291456 kB\n", Warning, "a lower memory_mib"},
 		{"too little", "MemAvailable:   4194304 kB\n", Problem, "give the host more"},
 		{"unknown", "MemTotal: 99 kB\n", Warning, "does not say"},
 	}

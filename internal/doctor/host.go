@@ -163,7 +163,7 @@ func memory(path string) Finding {
 			f.Detail += fmt.Sprintf("; no version can be installed with less than %d MiB: stop what else runs here, or give the host more", leastMemory)
 		case mib < wantMemory:
 			f.Level = Warning
-			f.Detail += fmt.Sprintf("; enough for 6.x, later versions need %d MiB: free some, or lower memory_mib in [vm.profile]", wantMemory)
+			f.Detail += fmt.Sprintf("; enough for 6.x, later versions need %d MiB: free some, or set a lower memory_mib in [vm.profile.\"8.0\"]", wantMemory)
 		}
 		return f
 	}
