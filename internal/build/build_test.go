@@ -63,6 +63,9 @@ func TestPlanKeys(t *testing.T) {
 			c.VM.Profile = map[string]config.Profile{"7": {NIC: "e1000e"}}
 		}, false, false},
 		{"a root password", func(c *config.Config, _ *iso.Info, _ *kickstart.Source) { c.RootPassword.Hash = "$6$a$b" }, true, true},
+		{"an authority for vCenter", func(c *config.Config, _ *iso.Info, _ *kickstart.Source) {
+			c.Deploy.VCenterCAFile = "testdata/authority.pem"
+		}, false, true},
 		{"another answer to the unsupported", func(c *config.Config, _ *iso.Info, _ *kickstart.Source) { c.Deploy.Unsupported = "warn" }, false, true},
 	}
 	for _, tt := range tests {

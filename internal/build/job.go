@@ -45,6 +45,7 @@ type InstallJob struct {
 type CustomizeJob struct {
 	Access      string `json:"access"`      // auto, nbd or direct
 	Unsupported string `json:"unsupported"` // error or warn
+	VCenterCA   string `json:"vcenter_ca,omitempty"`
 }
 
 // Result is how a job went.
@@ -100,7 +101,7 @@ func (s *step) job(name string) Job {
 			IdleTimeout: cfg.VM.IdleTimeout, OverallTimeout: cfg.VM.OverallTimeout,
 		}
 	case StepCustomize:
-		j.Customize = &CustomizeJob{Access: p.Access, Unsupported: p.Unsupported}
+		j.Customize = &CustomizeJob{Access: p.Access, Unsupported: p.Unsupported, VCenterCA: p.VCenterCA}
 	}
 	return j
 }
@@ -167,6 +168,8 @@ func (j *CustomizeJob) check() error {
 		return fmt.Errorf("access %.20q is none of auto, nbd, direct", j.Access)
 	case j.Unsupported != "error" && j.Unsupported != "warn":
 		return fmt.Errorf("unsupported %.20q is neither error nor warn", j.Unsupported)
+	case len(j.VCenterCA) > 2*maxAuthorities: // with other line ends than the file
+		return fmt.Errorf("vcenter_ca has more than %d bytes", 2*maxAuthorities)
 	}
 	return nil
 }

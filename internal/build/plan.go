@@ -28,6 +28,7 @@ type Plan struct {
 	Profile      Profile  `json:"profile"`
 	Access       string   `json:"access"`
 	Unsupported  string   `json:"unsupported"`
+	VCenterCA    string   `json:"vcenter_ca,omitempty"` // PEM
 	Notes        []string `json:"notes,omitempty"`
 
 	// InstallKey covers what the installed disk depends on, ImageKey also what
@@ -80,13 +81,16 @@ func NewPlan(cfg *config.Config, info iso.Info, src kickstart.Source, secret []b
 		return Plan{}, err
 	}
 	p.RootPassword = source
+	if p.VCenterCA, err = readAuthorities(cfg.Deploy.VCenterCAFile); err != nil {
+		return Plan{}, err
+	}
 
 	install := newKey("install", renderVersion, info.SHA256, profile, source, fingerprint(secret, password), guest.FirstBoot())
 	for _, layer := range src.Layers {
 		install.add(layer.Text)
 	}
 	p.InstallKey = install.sum()
-	p.ImageKey = newKey("image", packVersion, p.InstallKey, guestSettings(p.Unsupported).Version()).sum()
+	p.ImageKey = newKey("image", packVersion, p.InstallKey, guestSettings(p.Unsupported, p.VCenterCA).Version()).sum()
 	p.ID = fmt.Sprintf("%s-%s-%s", info.Version, info.Build, p.InstallKey[:8])
 	return p, nil
 }

@@ -25,16 +25,16 @@ const espNumber = 1
 const minESPFree = 1 << 20
 
 // payload is everything that goes into the ESP.
-func payload(unsupported string) []image.PayloadFile {
+func payload(s guest.Settings) []image.PayloadFile {
 	var files []image.PayloadFile
-	for _, f := range guestSettings(unsupported).Files() {
+	for _, f := range s.Files() {
 		files = append(files, image.PayloadFile{Path: f.Path, Data: f.Data})
 	}
 	return files
 }
 
-func guestSettings(unsupported string) guest.Settings {
-	return guest.Settings{WarnUnsupported: unsupported == "warn"}
+func guestSettings(unsupported, vcenterCA string) guest.Settings {
+	return guest.Settings{WarnUnsupported: unsupported == "warn", VCenterCA: vcenterCA}
 }
 
 // CanCustomize finds out, before an installation is worth its time, what on this
@@ -67,7 +67,7 @@ func (r *jobRun) customize(ctx context.Context, j *CustomizeJob) (string, error)
 	if err := r.pristineESP(ctx, disk, first, length); err != nil {
 		return "", err
 	}
-	access, err := r.writePayload(ctx, j.Access, disk, first, length, payload(j.Unsupported))
+	access, err := r.writePayload(ctx, j.Access, disk, first, length, payload(guestSettings(j.Unsupported, j.VCenterCA)))
 	if err != nil {
 		return "", err
 	}

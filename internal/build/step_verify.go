@@ -30,7 +30,7 @@ func (s *step) verify(ctx context.Context) (string, error) {
 		Architecture: architecture, Filetype: filetype,
 		SHA256: record.SHA256, PackedSize: record.PackedSize, RawSize: record.RawSize,
 		ISO: plan.ISO, Kickstart: plan.Kickstart, Build: s.build.ID(), Layout: plan.Profile.Layout,
-		Payload: image.Sums(payload(plan.Unsupported)), Esxid: s.Version,
+		Payload: image.Sums(payload(guestSettings(plan.Unsupported, plan.VCenterCA))), Esxid: s.Version,
 		Created: time.Now().UTC().Truncate(time.Second),
 	}
 	want, err := m.expectation()

@@ -75,10 +75,10 @@ type Retention struct {
 	MaxGiB        int `toml:"max_gib"`         // ISOs, builds and images together; 0: no limit
 }
 
-// Deploy configures what a deployed host does with a MAAS configuration that
-// ESXi cannot represent.
+// Deploy configures what a deployed host does with MAAS's configuration.
 type Deploy struct {
-	Unsupported string `toml:"unsupported"` // error or warn
+	Unsupported   string `toml:"unsupported"`     // what ESXi cannot represent: error or warn
+	VCenterCAFile string `toml:"vcenter_ca_file"` // PEM bundle that hosts trust vCenter by, beside ESXi's own
 }
 
 // Service configures how the service itself works.

@@ -170,6 +170,9 @@ func (c *Config) checkRest() *problem {
 	if p := oneOf(c.Service.Steps, []string{"auto", "units", "process"}, "service", "steps"); p != nil {
 		return p
 	}
+	if file := c.Deploy.VCenterCAFile; file != "" && !filepath.IsAbs(file) {
+		return bad(fmt.Sprintf("want an absolute path, not %q", file), "deploy", "vcenter_ca_file")
+	}
 	if p := between(c.Watch.Settle, 10*time.Millisecond, time.Hour, "watch", "settle"); p != nil {
 		return p
 	}

@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -40,6 +41,9 @@ type Settings struct {
 	// than curtin wrote to). By default that fails the deployment before
 	// anything but the image itself is written.
 	WarnUnsupported bool
+	// VCenterCA are the certificates, in PEM, by which a host trusts the vCenter
+	// it is to join, beside those ESXi has. "" for none.
+	VCenterCA string
 }
 
 // Files returns the payload with the default settings.
@@ -87,5 +91,12 @@ func (s Settings) json() []byte {
 	if s.WarnUnsupported {
 		unsupported = "warn"
 	}
-	return fmt.Appendf(nil, "{\"unsupported\": %q}\n", unsupported)
+	text, err := json.Marshal(struct {
+		Unsupported string `json:"unsupported"`
+		VCenterCA   string `json:"vcenter_ca,omitempty"`
+	}{unsupported, s.VCenterCA})
+	if err != nil { // two strings can be written
+		panic(err)
+	}
+	return append(text, '\n')
 }

@@ -56,14 +56,17 @@ func TestFiles(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	settings := func(s Settings) string { return string(s.Files()[1].Data) }
-	if got := settings(Settings{}); got != "{\"unsupported\": \"error\"}\n" {
+	if got := settings(Settings{}); got != "{\"unsupported\":\"error\"}\n" {
 		t.Errorf("default settings are %q", got)
 	}
-	if got := settings(Settings{WarnUnsupported: true}); got != "{\"unsupported\": \"warn\"}\n" {
+	if got := settings(Settings{WarnUnsupported: true}); got != "{\"unsupported\":\"warn\"}\n" {
 		t.Errorf("settings that warn are %q", got)
 	}
 	if Version() == (Settings{WarnUnsupported: true}).Version() {
 		t.Error("another setting, but the same version")
+	}
+	if got := settings(Settings{VCenterCA: "-----BEGIN\n"}); got != "{\"unsupported\":\"error\",\"vcenter_ca\":\"-----BEGIN\\n\"}\n" {
+		t.Errorf("settings with an authority are %q", got)
 	}
 	if v := Version(); len(v) != 12 || v != Version() {
 		t.Errorf("version is %q", v)

@@ -315,6 +315,12 @@ class ConfigurationTest(HookTest):
         self.machine.write(os.path.join(self.machine.target, "curtin/esxid.json"), b'{"unsupported": "maybe"}')
         self.assert_refused("unsupported is 'maybe'")
 
+    def test_authority_of_vcenter_is_passed_on(self):
+        self.prepare()
+        self.machine.write(os.path.join(self.machine.target, "curtin/esxid.json"), b'{"unsupported": "error", "vcenter_ca": "PEM"}')
+        self.assert_deployed()
+        self.assertEqual(self.machine.document()["vcenter_ca"], "PEM")
+
     def test_bond_modes(self):
         for mode, supported in (("balance-rr", True), ("active-backup", True), ("802.3ad", True),
                                 ("balance-xor", False), ("broadcast", False), ("balance-tlb", False),
