@@ -283,7 +283,7 @@ func startRun(t *testing.T, o RunOptions) *run {
 	t.Helper()
 	r := &run{t: t, status: make(chan string, 100), log: &lockedBuffer{}, done: make(chan struct{})}
 	m := New(slog.New(slog.NewTextHandler(r.log, nil)))
-	m.times.retry = 10 * time.Millisecond
+	m.times.retry, m.times.lastRetry, m.times.call = 10*time.Millisecond, 100*time.Millisecond, 3*time.Second
 	o.Status = func(line string) { r.status <- line }
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancelCause(t.Context())

@@ -47,9 +47,9 @@ type follower struct {
 // connection is lost (errLost), ctx ends or systemd refuses.
 func (f *follower) session(ctx context.Context, connected func()) error {
 	f.mail = newMailbox()
-	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx), dbus.WithSignalHandler(f.mail))
+	conn, err := connect(ctx, f.times.call, dbus.WithSignalHandler(f.mail))
 	if err != nil {
-		return fmt.Errorf("%w: %w", errLost, err)
+		return err
 	}
 	defer conn.Close()
 	f.conn = conn
@@ -258,6 +258,23 @@ func (f *follower) refusal(verb string, err error) error {
 		return fault.New(fault.Unavailable, "systemd does not know %s (%w): is the package installed completely? try: systemctl daemon-reload", f.unit, err)
 	}
 	return fault.New(fault.Unavailable, "systemd cannot %s %s: %w", verb, f.unit, err)
+}
+
+// connect connects to the system's bus. One that takes connections and then says
+// nothing is given up after limit.
+func connect(ctx context.Context, limit time.Duration, options ...dbus.ConnOption) (*dbus.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	silent := time.AfterFunc(limit, cancel)
+	conn, err := dbus.ConnectSystemBus(append(options, dbus.WithContext(ctx))...)
+	if err == nil && !silent.Stop() {
+		conn.Close()
+		err = context.DeadlineExceeded
+	}
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("%w: %w", errLost, err)
+	}
+	return conn, nil
 }
 
 // call calls a method of systemd's. The error is a dbus.Error if systemd refused,

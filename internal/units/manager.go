@@ -129,7 +129,7 @@ type Unit struct {
 
 // List returns the units of steps that are running or have failed.
 func (m *Manager) List(ctx context.Context) ([]Unit, error) {
-	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	conn, err := connect(ctx, m.times.call)
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "cannot ask systemd for the units of steps: %w", err)
 	}
@@ -159,7 +159,7 @@ func (m *Manager) List(ctx context.Context) ([]Unit, error) {
 // systemctl --failed should not name it for ever. (A unit that is started again is
 // not a failed one any more by that.)
 func (m *Manager) ResetFailed(ctx context.Context, unit string) error {
-	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	conn, err := connect(ctx, m.times.call)
 	if err == nil {
 		defer conn.Close()
 		err = m.call(ctx, conn, managerPath, managerInterface+".ResetFailedUnit", nil, unit)

@@ -3,6 +3,9 @@ package units
 import (
 	"context"
 	"errors"
+	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +162,31 @@ func TestManagerIsExecutedAnew(t *testing.T) {
 	m.await("GetAll")
 	m.ends("inactive", "success", 0)
 	r.wantExit(Exit{Result: "success"})
+}
+
+// A bus that takes connections and says nothing: the end of the service comes
+// through, and so do the watchdog's questions in between.
+func TestSilentBus(t *testing.T) {
+	dir, err := os.MkdirTemp("", "bus-*") // t.TempDir can be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	listener, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+listener.Addr().String())
+	asked, answers := make(chan struct{}), make(chan struct{}, 1)
+	r := startRun(t, RunOptions{Asked: asked, Here: func() { answers <- struct{}{} }})
+	asked <- struct{}{}
+	<-answers
+	r.cancel(nil)
+	r.wait()
+	if !errors.Is(r.err, context.Canceled) {
+		t.Errorf("err = %v", r.err)
+	}
 }
 
 func TestStop(t *testing.T) {
