@@ -49,15 +49,16 @@ func openDirectory(base, name string, owner int) (*directory, error) {
 func openShared(base, name string) (*directory, error) {
 	path := filepath.Join(base, name)
 	fail := func(err error) error { return fmt.Errorf("cannot use the directory %s: %w", path, err) }
+	if name != filepath.Base(name) || name == "." || name == ".." {
+		return nil, fail(fmt.Errorf("%q is not the name of a directory", name))
+	}
 	root, err := unix.Open(base, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fail(err)
 	}
 	defer unix.Close(root)
-	fd, err := unix.Openat2(root, name, &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	// Not openat2(2): RestrictSUIDSGID= takes it away, as its flags cannot be filtered.
+	fd, err := unix.Openat(root, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fail(err)
 	}
