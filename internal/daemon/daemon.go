@@ -45,6 +45,8 @@ type Daemon struct {
 	runner    func() runner
 	freeSpace func(dir string) (int64, error)
 
+	stopping atomic.Bool // the status line stays as it is
+
 	lives                            []*life // of the loops, for the watchdog
 	mainLife, buildLife, publishLife *life
 
@@ -108,7 +110,10 @@ func New(load func() (*config.Config, error), version string, log *slog.Logger) 
 // Run runs the service until ctx ends. A step that is interrupted by that is
 // run again at the next start.
 func (d *Daemon) Run(ctx context.Context) error {
-	defer context.AfterFunc(ctx, func() { notify("STOPPING=1\nSTATUS=Stopping") })()
+	defer context.AfterFunc(ctx, func() {
+		d.stopping.Store(true)
+		notify("STOPPING=1\nSTATUS=Stopping")
+	})()
 	unlock, err := d.prepare()
 	if err != nil {
 		return err

@@ -36,7 +36,9 @@ func (d *Daemon) refresh() {
 		return
 	}
 	d.line = line
-	notify("STATUS=" + line)
+	if !d.stopping.Load() {
+		notify("STATUS=" + line)
+	}
 	d.announce()
 }
 

@@ -146,6 +146,9 @@ func TestStartAndStop(t *testing.T) {
 	go stop()
 	m.until("STOPPING=1")
 	stop() // waits
+	if got := m.next(100 * time.Millisecond); got != "" {
+		t.Errorf("then it notified %q", got)
+	}
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("it took %v to stop", took)
 	}
