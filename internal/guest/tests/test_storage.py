@@ -40,8 +40,11 @@ class Esxi:
     def run(self, *argv):
         sectors, partitions = self.tables[argv[2].rpartition("/")[2]]
         complaint = "Error: The backup GPT table is not at the end of the disk, as it should be.\n" if self.misplaced else ""
-        return complaint + "{}\n1 255 63 {}\n".format("gpt" if partitions else "unknown", sectors) + "".join(
-            "{} {} {} {} name 0\n".format(n, p[0], p[1], VMFS if n in (3, 8) or len(partitions) < 4 else "EBD0") for n, p in sorted(partitions.items()))
+        lines = [complaint + "gpt" if partitions else "unknown", "1 255 63 {}".format(sectors)]
+        for number, (first, last) in sorted((n, p[:2]) for n, p in partitions.items()):
+            kind = VMFS if number in (3, 8) or len(partitions) < 4 else "EBD0"
+            lines.append("{} {} {} {} name 0".format(number, first, last, kind))
+        return "\n".join(lines) + "\n"
 
 
 def plan(esxi, version, config=(), records=(), boot_disk="sda"):
@@ -59,13 +62,14 @@ def records():
     return [{"name": "sda", "maas_id": "sda", "wwid": BOOT}, {"name": "sdb", "maas_id": "sdb", "wwid": DATA}]
 
 
-def layout(*partitions, wipe="superblock", stores=None):
-    """MAAS's entries for datastores over partitions of sdb: (number, bytes)."""
-    entries = [{"type": "disk", "id": "sdb", "wipe": wipe}] + [
-        {"type": "partition", "id": "sdb-part{}".format(n), "device": "sdb", "number": n, "size": "{}B".format(size)} for n, size in partitions]
-    names = stores or ["ds{}".format(n) for n, _ in partitions]
-    return entries + [{"type": "vmfs6", "name": name, "id": name, "devices": ["sdb-part{}".format(n)]}
-                      for name, (n, _) in zip(names, partitions)]
+def layout(*partitions, wipe="superblock"):
+    """MAAS's entries for a datastore, dsN, on each partition of sdb: (N, bytes)."""
+    entries = [{"type": "disk", "id": "sdb", "wipe": wipe}]
+    for n, size in partitions:
+        part, name = "sdb-part{}".format(n), "ds{}".format(n)
+        entries += [{"type": "partition", "id": part, "device": "sdb", "number": n, "size": "{}B".format(size)},
+                    {"type": "vmfs6", "name": name, "id": name, "devices": [part]}]
+    return entries
 
 
 class NameTest(unittest.TestCase):
@@ -178,7 +182,7 @@ class DefaultTest(unittest.TestCase):
         self.assertEqual(steps[0], "partedUtil fix BOOT")
 
     def grow(self, last, size, extents=((BOOT, 8),), behind=()):
-        table = dict(system((8,)), **{})
+        table = system((8,))
         table[8] = (67108864, last)
         table.update(behind)
         esxi = Esxi({BOOT: (200 * GIB // 512, table), DATA: (10 ** 9, {1: (2048, 9999999)})}, [("datastore1", extents)], sizes=[("datastore1", size)])
@@ -203,7 +207,7 @@ class DefaultTest(unittest.TestCase):
     def test_half_partitioned(self):
         """A run that was cut short left a partition without a volume: it is used if it is what would be
         made now, and nothing is touched otherwise, for it may be a volume that ESXi does not mount."""
-        table = dict(system((8,)), **{})
+        table = system((8,))
         table[8] = (67108864, 10 ** 9 - 34)
         self.assertEqual(plan(Esxi({BOOT: (10 ** 9, table)}), (8, 0, 3))[0], ["vmkfstools -C vmfs6 -S datastore1 BOOT:8"])
         table[8] = (67108864, 10 ** 9 - 35)
@@ -297,7 +301,7 @@ class WipeTest(unittest.TestCase):
         config = layout((1, 90 * GIB))
         config += [{"type": "partition", "id": "sda-part8", "device": "sda", "number": 8, "size": str(20 * GIB)}]
         config[2]["devices"] = ["sda-part8", "sdb-part1"]
-        table = dict(system((8,)), **{})
+        table = system((8,))
         table[8] = (67108864, 67108864 + 20 * GIB // 512 - 1)
         left = self.plan(config, {1: (2048, 2047 + 90 * GIB // 512)}, [("ds1", [(BOOT, 8)])], devices={BOOT: (10 ** 9, table)})
         self.assertEqual(left, ["vmkfstools -Z DATA:1 BOOT:8"])

@@ -44,7 +44,8 @@ def read_entries(section):
         raise AgentError("the storage configuration is not a list of entries")
     for entry in entries:
         devices = entry.get("devices") or []
-        texts = [entry.get(key, "") for key in ("id", "type", "device")] + (devices if isinstance(devices, list) else [devices])
+        texts = [entry.get(key, "") for key in ("id", "type", "device")]
+        texts += devices if isinstance(devices, list) else [devices]
         if not all(isinstance(text, str) for text in texts):
             raise AgentError("the storage entry {!r} is not of the form of MAAS's".format(entry.get("id")))
     by_id = dict((e.get("id"), e) for e in entries)
@@ -138,13 +139,15 @@ class Layout:
         reserved = RESERVED_6 if version < (7,) else RESERVED_7
         for number in numbers:
             if number in reserved:
-                raise AgentError("partition {} of the boot disk {} is ESXi {}'s own: choose MAAS's layout for this version "
-                                 "(VMFS6 up to 6.7, VMFS7 from 7.0)".format(number, device, ".".join(map(str, version))))
+                raise AgentError("partition {} of the boot disk {} is ESXi {}'s own: choose MAAS's layout for this "
+                                 "version (VMFS6 up to 6.7, VMFS7 from 7.0)".format(
+                                     number, device, ".".join(map(str, version))))
         places = self.places(device, numbers, used + 1, sectors - RESERVE)
         for number in numbers:
             if there.get(number, places[number]) != places[number]:
-                raise AgentError("partition {} of the boot disk {} is there already, from sector {} to {}, not {} to {}: the "
-                                 "image has a datastore in it".format(number, device, *there[number][:2] + places[number][:2]))
+                raise AgentError("partition {} of the boot disk {} is there already, from sector {} to {}, not {} to {}: "
+                                 "the image has a datastore in it".format(
+                                     number, device, *there[number][:2] + places[number][:2]))
         return fix(device, misplaced) + [
             add_partition(device, n, places[n]) for n in numbers if n not in there]
 
@@ -153,7 +156,8 @@ class Layout:
         label, sectors, there, _ = self.state.table(device)
         volumes = [name for name, extents in self.state.volumes().items() if device in [d for d, _ in extents]]
         places = self.places(device, numbers, RESERVE, sectors - RESERVE)
-        if label == "gpt" and all(places.get(n) == place for n, place in there.items()) and all(v in stores for v in volumes):
+        ours = all(places.get(n) == place for n, place in there.items()) and all(v in stores for v in volumes)
+        if label == "gpt" and ours:
             return [add_partition(device, n, places[n]) for n in numbers if n not in there]
         if volumes:
             raise AgentError("disk {} holds the volume {}, which is not wiped".format(device, ", ".join(volumes)))
@@ -210,7 +214,8 @@ def plan_default(state, notes, name="datastore1"):
     first = align(1 + max(last for n, (_, last, _) in partitions.items() if n != number))
     place = (first, end, VMFS)
     if partitions.get(number, place) != place or any((device, number) in v for v in state.volumes().values()):
-        raise AgentError("partition {} of the boot disk {} is there already: the image has a datastore in it".format(number, device))
+        raise AgentError("partition {} of the boot disk {} is there already: the image has a datastore in it".format(
+            number, device))
     if (end - first + 1) * SECTOR < SMALLEST:
         notes.append("{} is not made: {} has {} free bytes".format(name, device, max(0, end - first + 1) * SECTOR))
         return []
