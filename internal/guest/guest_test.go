@@ -1,7 +1,6 @@
 package guest
 
 import (
-	"bytes"
 	"context"
 	"os"
 	"os/exec"
@@ -14,13 +13,8 @@ import (
 
 func TestFiles(t *testing.T) {
 	var paths []string
-	size := 0
 	for _, f := range Files() {
 		paths = append(paths, f.Path)
-		size += len(f.Data)
-		if bytes.Contains(f.Data, []byte("\r")) || bytes.HasPrefix(f.Data, []byte("\x7fELF")) || len(f.Data) == 0 {
-			t.Errorf("%s is empty, a program for another system or has DOS line ends", f.Path)
-		}
 	}
 	want := []string{
 		"curtin/curtin-hooks",
@@ -44,13 +38,6 @@ func TestFiles(t *testing.T) {
 	}
 	if !slices.Equal(paths, want) {
 		t.Errorf("files are %q, want %q", paths, want)
-	}
-	// ESXi 6.x has an EFI system partition of 4 MiB, which curtin writes to as well.
-	if size > 200<<10 {
-		t.Errorf("the payload has %d bytes, more than 200 KiB", size)
-	}
-	if !bytes.HasPrefix(Files()[0].Data, []byte("#!/usr/bin/python3\n")) {
-		t.Error("the kernel cannot start curtin-hooks: no interpreter line")
 	}
 }
 
