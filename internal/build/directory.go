@@ -14,16 +14,14 @@ import (
 )
 
 // directory is a build's directory, held open and locked for one step. The step
-// that edits the disk may be root in a directory that belongs to another user,
-// who could have put anything there; so everything is opened relative to the
-// directory, once, without following a link, must be a plain file with one name
-// that belongs to the directory's owner, and is handed on as an open file. What
-// is made belongs to the owner too.
+// that edits the disk may do more than the service, and the service's user could
+// have put anything there; so everything is opened relative to the directory,
+// once, without following a link, must be a plain file with one name that belongs
+// to the directory's owner, and is handed on as an open file.
 type directory struct {
-	path     string
-	file     *os.File
-	uid, gid int
-	anyOwner bool
+	path  string
+	file  *os.File
+	owner int // anyOwner: not checked
 }
 
 // anyOwner means that a directory and its files may belong to anybody: to those
@@ -62,7 +60,7 @@ func openShared(base, name string) (*directory, error) {
 	if err != nil {
 		return nil, fail(err)
 	}
-	return &directory{path: path, file: os.NewFile(uintptr(fd), path), anyOwner: true}, nil
+	return &directory{path: path, file: os.NewFile(uintptr(fd), path), owner: anyOwner}, nil
 }
 
 // take checks whose directory it is and locks it.
@@ -71,9 +69,8 @@ func (d *directory) take(owner int) error {
 	if err := unix.Fstat(int(d.file.Fd()), &st); err != nil {
 		return err
 	}
-	d.uid, d.gid, d.anyOwner = int(st.Uid), int(st.Gid), owner == anyOwner
-	if !d.anyOwner && d.uid != owner {
-		return fault.New(fault.NotPermitted, "it belongs to the user %d, not to %d", d.uid, owner)
+	if d.owner = owner; !d.owns(&st) {
+		return fault.New(fault.NotPermitted, "it belongs to the user %d, not to %d", st.Uid, owner)
 	}
 	err := unix.Flock(int(d.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -81,6 +78,8 @@ func (d *directory) take(owner int) error {
 	}
 	return err
 }
+
+func (d *directory) owns(st *unix.Stat_t) bool { return d.owner == anyOwner || int(st.Uid) == d.owner }
 
 func (d *directory) close() { d.file.Close() }
 
@@ -104,7 +103,7 @@ func (d *directory) openAt(name string, flags int, mode uint32) (*os.File, error
 	}
 	var st unix.Stat_t
 	err = unix.Fstat(fd, &st)
-	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || !d.anyOwner && int(st.Uid) != d.uid) {
+	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || !d.owns(&st)) {
 		err = fault.New(fault.NotPermitted, "cannot use %s: it is not a plain file of the build's owner with a single name", path)
 	}
 	if err != nil {
@@ -146,11 +145,6 @@ func (d *directory) make(name string, mode uint32, write func(*os.File) error) (
 	}()
 	if err := write(f); err != nil {
 		return err
-	}
-	if !d.anyOwner && os.Geteuid() != d.uid {
-		if err := f.Chown(d.uid, d.gid); err != nil {
-			return err
-		}
 	}
 	if err := f.Sync(); err != nil {
 		return err
