@@ -57,8 +57,8 @@ func configure(s server) {
 	for _, bad := range []struct{ text, want string }{
 		{configuration + "colour = \"blue\"\n", "colour"},
 		{"state_dir = 17\n" + configuration, "state_dir"},
-		{configuration + "ca_file = \"/nowhere/ca.pem\"\n", "/nowhere/ca.pem"},
-		{"[[target\n" + configuration, "esxid.toml:1"},
+		{"kickstart_dir = \"here/or/there\"\n" + configuration, "kickstart_dir"},
+		{"[[target\n" + configuration, "esxid.toml:2"},
 	} {
 		s.write("/etc/esxid/esxid.toml", bad.text)
 		at := s.now()
@@ -66,7 +66,7 @@ func configure(s server) {
 		e := s.event(at, time.Minute, journal.ConfigRefused)
 		s.contains(fmt.Sprint(e["MESSAGE"]), bad.want, "esxid.toml")
 	}
-	s.contains(s.sh("journalctl -x -u esxid MESSAGE_ID="+string(journal.ConfigRefused)), "-- Subject: ")
+	s.contains(s.sh("journalctl -x -u esxid MESSAGE_ID="+string(journal.ConfigRefused)), "Subject: ")
 	s.contains(s.property("esxid", "StatusText"), "esxid.toml")
 
 	s.write("/etc/esxid/esxid.toml", configuration)
@@ -80,6 +80,13 @@ func configure(s server) {
 	if status := s.property("esxid", "StatusText"); strings.Contains(status, "no target") || strings.Contains(status, "toml") {
 		s.Errorf("the status of a configured service is %q", status)
 	}
+	// A path that leads nowhere is the target's trouble, not the service's.
+	s.write("/etc/esxid/esxid.toml", configuration+"ca_file = \"/nowhere/ca.pem\"\n")
+	at := s.now()
+	s.sh("systemctl reload esxid")
+	s.contains(fmt.Sprint(s.event(at, time.Minute, journal.TargetUnreachable)["MESSAGE"]), "lab", "/nowhere/ca.pem")
+	s.write("/etc/esxid/esxid.toml", configuration)
+	s.sh("systemctl reload esxid")
 	s.keep("esxid-doctor.txt", "esxid doctor")
 }
 

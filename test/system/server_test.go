@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,22 +121,25 @@ func (s server) event(after cursor, limit time.Duration, id journal.MessageID, m
 }
 
 // record waits for the first record of the journal behind the cursor that
-// matches, and returns its fields.
+// matches, and returns its fields. A build that fails meanwhile is the end of it.
 func (s server) record(after cursor, limit time.Duration, match ...string) map[string]any {
 	s.Helper()
 	// journalctl's --after-cursor would skip the first match, whatever is at the
 	// cursor. "break" is the end: the journalctl is killed with the script.
 	script := fmt.Sprintf(`while read -r line; do [[ $line == *'%s'* ]] || break; done \
-		< <(exec journalctl -q -f --no-tail -o json --cursor='%[1]s' %s) && printf '%%s\n' "$line"`,
-		after, strings.Join(match, " "))
-	r, err := s.machine.Run(s.Context(), debianvm.Command{Script: script, Limit: limit})
+		< <(exec journalctl -q -f --no-tail -o json --cursor='%[1]s' %s + MESSAGE_ID=%s) && printf '%%s\n' "$line"`,
+		after, strings.Join(match, " "), journal.BuildFailed)
+	r, err := s.machine.Run(s.Context(), commandWithin(limit, script))
 	var fields map[string]any
 	if err == nil {
 		err = json.Unmarshal([]byte(r.Stdout), &fields)
 	}
+	if id := "MESSAGE_ID=" + string(journal.BuildFailed); err == nil && fields["MESSAGE_ID"] == string(journal.BuildFailed) && !slices.Contains(match, id) {
+		err = fmt.Errorf("%s", fields["MESSAGE"])
+	}
 	if err != nil {
-		s.Fatalf("no record %s: %v\nthe journal since then:\n%s", match, err,
-			s.sh(fmt.Sprintf("journalctl -q -o short-monotonic --no-hostname --after-cursor='%s' | tail -n 60", after)))
+		s.Fatalf("waiting for %s: %v\nthe journal since then:\n%s", match, err,
+			s.sh(fmt.Sprintf("journalctl -q -o short-monotonic --no-hostname --cursor='%s' | tail -n 60", after)))
 	}
 	return fields
 }

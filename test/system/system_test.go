@@ -3,6 +3,8 @@
 package system
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -76,8 +78,13 @@ func TestSystem(t *testing.T) {
 	}
 }
 
-// close ends the machine and keeps its console.
+// close ends the machine and keeps its journal and its console.
 func (s *site) close(dir string) {
+	s.log.section("the whole journal")
+	script := "journalctl -q --no-hostname -o short-monotonic"
+	if _, err := s.machine.Run(context.Background(), commandWithin(time.Minute, script)); err != nil {
+		fmt.Fprintln(s.log, err)
+	}
 	s.machine.Close()
 	if console, err := os.ReadFile(filepath.Join(dir, "console.txt")); err == nil {
 		_ = os.WriteFile(filepath.Join(s.out, "console.txt"), console, 0o644)
