@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -165,12 +166,51 @@ func TestFirstBoot(t *testing.T) {
 	if err != nil || r.ExitCode != 0 {
 		t.Fatalf("exit code %d, %v\n%s", r.ExitCode, err, r.Log)
 	}
+	checkRecords(t, disk, b.hardware)
 	var out bytes.Buffer
 	stand, address := newMAAS(t)
 	if err := b.run(t.Context(), address, stand.AdminKey(), disk, text, &out); err != nil {
 		t.Fatal(err)
 	}
 	nvme.checkOutcome(t, out.Bytes())
+}
+
+// checkRecords compares what the hook has recorded of the disks with what the
+// simulated host says that Linux knows of them, which faster tests rely on.
+func checkRecords(t *testing.T, disk string, hw sim.Hardware) {
+	t.Helper()
+	const bank2 = 8597504 * esxisim.Sector
+	text, err := exec.Command("mtype", "-i", fmt.Sprintf("%s@@%d", disk, bank2), "::esxid/config.json").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document struct{ Disks []map[string]any }
+	if err := json.Unmarshal(text, &document); err != nil {
+		t.Fatal(err)
+	}
+	if text, err = json.Marshal(hw.LinuxDisks()); err != nil {
+		t.Fatal(err)
+	}
+	var want []map[string]any
+	if err := json.Unmarshal(text, &want); err != nil {
+		t.Fatal(err)
+	}
+	if len(document.Disks) != len(want) {
+		t.Fatalf("the hook records %d disks, the simulator %d", len(document.Disks), len(want))
+	}
+	for i, d := range document.Disks {
+		keys := slices.Sorted(maps.Keys(want[i]))
+		d, id := maps.Clone(d), d["maas_id"]
+		delete(d, "maas_id")
+		if id != want[i]["name"] || !slices.Equal(slices.Sorted(maps.Keys(d)), keys) {
+			t.Errorf("the hook records %v, the simulator %v", document.Disks[i], want[i])
+		}
+		for _, key := range []string{"name", "path", "size", "block_size", "eui", "nguid", "wwid"} { // the rest is QEMU's
+			if d[key] != want[i][key] {
+				t.Errorf("%s: the hook records %s %v, the simulator %v", want[i]["name"], key, d[key], want[i][key])
+			}
+		}
+	}
 }
 
 // TestDeployAndBoot: the whole command, from an image in MAAS.
