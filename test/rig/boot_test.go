@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/guest"
@@ -129,6 +131,15 @@ func (m machine) checkOutcome(t *testing.T, text []byte) {
 	m.check(t, &got.Host.State)
 }
 
+// limited is a context for a machine's whole way, which takes about 20 seconds
+// where nothing else runs.
+func limited(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // newMAAS serves a MAAS.
 func newMAAS(t *testing.T) (stand *maassim.Sim, address string) {
 	t.Helper()
@@ -145,6 +156,7 @@ func newMAAS(t *testing.T) (stand *maassim.Sim, address string) {
 // that MAAS calls deployed.
 func TestFirstBoot(t *testing.T) {
 	t.Parallel()
+	ctx := limited(t)
 	b := firstBoot{wanted: true, hardwareFile: nvme.write(t), metadata: metadata(t)}
 	size, err := b.load()
 	if err != nil || size != 1600321314816 {
@@ -162,14 +174,14 @@ func TestFirstBoot(t *testing.T) {
 	if err := os.Truncate(disk, size); err != nil {
 		t.Fatal(err)
 	}
-	r, err := curtin.Deployment{Config: c, Disk: disk, Machine: b.hardware.Disks}.Run(t.Context())
+	r, err := curtin.Deployment{Config: c, Disk: disk, Machine: b.hardware.Disks}.Run(ctx)
 	if err != nil || r.ExitCode != 0 {
 		t.Fatalf("exit code %d, %v\n%s", r.ExitCode, err, r.Log)
 	}
 	checkRecords(t, disk, b.hardware)
 	var out bytes.Buffer
 	stand, address := newMAAS(t)
-	if err := b.run(t.Context(), address, stand.AdminKey(), disk, text, &out); err != nil {
+	if err := b.run(ctx, address, stand.AdminKey(), disk, text, &out); err != nil {
 		t.Fatal(err)
 	}
 	nvme.checkOutcome(t, out.Bytes())
@@ -240,7 +252,7 @@ func TestDeployAndBoot(t *testing.T) {
 	var out, log bytes.Buffer
 	cmd.SetOut(&out)
 	cmd.SetErr(&log)
-	if err := cmd.ExecuteContext(t.Context()); err != nil {
+	if err := cmd.ExecuteContext(limited(t)); err != nil {
 		t.Fatalf("%v: %s%s", err, log.Bytes(), out.Bytes())
 	}
 	before, result, _ := bytes.Cut(out.Bytes(), []byte("\n{\n"))
