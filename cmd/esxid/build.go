@@ -254,7 +254,7 @@ func checkTargets(ctx context.Context, cfg *config.Config, events *printer) ([]p
 
 // resolveAccel finds out how to run the virtual machine before anything is made.
 func resolveAccel(ctx context.Context, cfg *config.Config, events *printer) (string, error) {
-	accel, why, err := vm.Resolve(ctx, cfg.VM.Accel)
+	accel, why, err := vm.Resolve(ctx, cfg.VM.QEMU, cfg.VM.Accel)
 	if why != "" {
 		events.Note("warning: " + why)
 	}

@@ -84,7 +84,7 @@ func RunJob(ctx context.Context, o JobOptions) (note string, err error) {
 		warn:  func(text string) { result.Warnings = append(result.Warnings, text) },
 	}
 	r.resolveAccel = func(ctx context.Context, accel string) (string, error) {
-		accel, why, err := vm.Resolve(ctx, accel)
+		accel, why, err := vm.Resolve(ctx, j.Install.QEMU, accel)
 		if why != "" {
 			r.warn(why)
 		}

@@ -71,9 +71,10 @@ type Daemon struct {
 	lastRejected string
 	// incomplete: the last reconcile could not find out or write everything.
 	incomplete bool
-	// accel is how virtual machines run here, found out for the setting accelFor;
-	// empty until the first build. Both belong to buildLoop.
-	accel, accelFor string
+	// accel is how virtual machines run here, found out for the QEMU and the setting in
+	// accelFor; empty until the first build. Both belong to buildLoop.
+	accel    string
+	accelFor [2]string
 	// units runs the steps that need other rights; nil: they run in this process.
 	units *units.Manager
 }

@@ -259,11 +259,12 @@ func record(err error) *build.ErrorRecord {
 // doing without KVM because of one, is not remembered, because the operator may
 // mend it. Only buildLoop calls it.
 func (d *Daemon) resolveAccel(ctx context.Context) (string, error) {
-	wanted := d.settings().cfg.VM.Accel
+	cfg := d.settings().cfg.VM
+	wanted := [2]string{cfg.QEMU, cfg.Accel}
 	if d.accel != "" && d.accelFor == wanted {
 		return d.accel, nil
 	}
-	accel, why, err := vm.Resolve(ctx, wanted)
+	accel, why, err := vm.Resolve(ctx, cfg.QEMU, cfg.Accel)
 	if err != nil {
 		return "", err
 	}

@@ -53,7 +53,7 @@ const (
 func accel(ctx context.Context, service account, cfg *config.Config) Finding {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	resolved, why, err := vm.Resolve(ctx, cfg.VM.Accel)
+	resolved, why, err := vm.Resolve(ctx, cfg.VM.QEMU, cfg.VM.Accel)
 	mine := service.self || os.Geteuid() == 0
 	return judgeAccel(service, kvmDevice, mine, resolved, why, err)
 }

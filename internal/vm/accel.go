@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,19 +39,19 @@ const (
 )
 
 // Resolve turns the configured accelerator, "kvm", "tcg" or "auto", into the one
-// to use. "kvm" is only returned after a guest has really executed code with
+// to use with the program qemu ("": qemu-system-x86_64). "kvm" is only returned after a guest has really executed code with
 // it: a /dev/kvm that exists proves little in containers and nested machines.
 // "auto" falls back to "tcg" and why then says what is wrong with KVM; "kvm" is
 // an error then, with advice.
-func Resolve(ctx context.Context, accel string) (resolved, why string, err error) {
-	return resolve(ctx, accel, kvmDevice, proofLimit)
+func Resolve(ctx context.Context, qemu, accel string) (resolved, why string, err error) {
+	return resolve(ctx, cmp.Or(qemu, defaultQEMU), accel, kvmDevice, proofLimit)
 }
 
-func resolve(ctx context.Context, accel, device string, limit time.Duration) (resolved, why string, err error) {
+func resolve(ctx context.Context, qemu, accel, device string, limit time.Duration) (resolved, why string, err error) {
 	if accel != "kvm" && accel != "tcg" && accel != "auto" {
 		return "", "", fault.New(fault.Config, "accelerator %q is none of kvm, tcg, auto", accel)
 	}
-	if _, err := command.LookPath(defaultQEMU); err != nil {
+	if _, err := command.LookPath(qemu); err != nil {
 		return "", "", err
 	}
 	if accel == "tcg" {
@@ -58,7 +59,7 @@ func resolve(ctx context.Context, accel, device string, limit time.Duration) (re
 	}
 	problem := openKVM(device)
 	if problem == nil {
-		problem = runGuest(ctx, "kvm", limit)
+		problem = runGuest(ctx, qemu, "kvm", limit)
 	}
 	switch {
 	case problem == nil:
@@ -90,7 +91,7 @@ func openKVM(device string) error {
 }
 
 // runGuest proves that QEMU executes a guest's code with accel.
-func runGuest(ctx context.Context, accel string, limit time.Duration) error {
+func runGuest(ctx context.Context, qemu, accel string, limit time.Duration) error {
 	disk, err := bootSectorFile()
 	if err != nil {
 		return fmt.Errorf("cannot test the accelerator %s: %w", accel, err)
@@ -99,7 +100,7 @@ func runGuest(ctx context.Context, accel string, limit time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	p, err := command.Start(limited, command.Cmd{
-		Name: defaultQEMU,
+		Name: qemu,
 		Args: []string{
 			"-nodefaults", "-no-user-config", "-display", "none",
 			"-machine", "pc", "-accel", accel, "-cpu", cpu(Spec{Accel: accel}), "-m", "size=16M",

@@ -17,7 +17,7 @@ import (
 
 func TestBootSectorRuns(t *testing.T) {
 	t.Parallel()
-	if err := runGuest(t.Context(), "tcg", time.Minute); err != nil {
+	if err := runGuest(t.Context(), defaultQEMU, "tcg", time.Minute); err != nil {
 		t.Error(err)
 	}
 }
@@ -26,11 +26,11 @@ func TestBootSectorRuns(t *testing.T) {
 // answers must agree.
 func TestResolveHere(t *testing.T) {
 	t.Parallel()
-	auto, why, err := Resolve(t.Context(), "auto")
+	auto, why, err := Resolve(t.Context(), "", "auto")
 	if err != nil {
 		t.Fatal(err)
 	}
-	kvm, _, kvmErr := Resolve(t.Context(), "kvm")
+	kvm, _, kvmErr := Resolve(t.Context(), "", "kvm")
 	t.Logf("auto = %s, because %q", auto, why)
 	switch {
 	case auto == "kvm" && (why != "" || kvmErr != nil || kvm != "kvm"):
@@ -38,10 +38,10 @@ func TestResolveHere(t *testing.T) {
 	case auto == "tcg" && (why == "" || kvmErr == nil || kvm != ""):
 		t.Errorf("auto is tcg (%q), but kvm is %q, %v", why, kvm, kvmErr)
 	}
-	if tcg, why, err := Resolve(t.Context(), "tcg"); tcg != "tcg" || why != "" || err != nil {
+	if tcg, why, err := Resolve(t.Context(), "", "tcg"); tcg != "tcg" || why != "" || err != nil {
 		t.Errorf("tcg = %q, %q, %v", tcg, why, err)
 	}
-	if _, _, err := Resolve(t.Context(), "xen"); fault.ClassOf(err) != fault.Config {
+	if _, _, err := Resolve(t.Context(), "", "xen"); fault.ClassOf(err) != fault.Config {
 		t.Errorf("xen: %v", err)
 	}
 }
@@ -71,7 +71,7 @@ func TestResolve(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fakeQEMU(t, tt.qemu)
-			resolved, why, err := resolve(t.Context(), "auto", tt.device, 300*time.Millisecond)
+			resolved, why, err := resolve(t.Context(), defaultQEMU, "auto", tt.device, 300*time.Millisecond)
 			if tt.problem == "" {
 				if resolved != "kvm" || why != "" || err != nil {
 					t.Errorf("auto = %q, %q, %v", resolved, why, err)
@@ -81,7 +81,7 @@ func TestResolve(t *testing.T) {
 			if resolved != "tcg" || err != nil || !strings.Contains(why, tt.problem) || !strings.Contains(why, "using TCG") {
 				t.Errorf("auto = %q, %q, %v", resolved, why, err)
 			}
-			resolved, _, err = resolve(t.Context(), "kvm", tt.device, 300*time.Millisecond)
+			resolved, _, err = resolve(t.Context(), defaultQEMU, "kvm", tt.device, 300*time.Millisecond)
 			if resolved != "" || fault.ClassOf(err) != fault.Unavailable || !strings.Contains(err.Error(), tt.problem) || !strings.Contains(err.Error(), "--accel tcg") {
 				t.Errorf("kvm = %q, %v (class %d)", resolved, err, fault.ClassOf(err))
 			}
@@ -89,10 +89,23 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// The program that will run the installer is the one that is tried.
+func TestResolveWithAnotherQEMU(t *testing.T) {
+	device := filepath.Join(t.TempDir(), "kvm")
+	if err := os.WriteFile(device, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fakeQEMU(t, "exit 1")
+	other := script(t, "exit 43")
+	if resolved, _, err := resolve(t.Context(), other, "kvm", device, time.Minute); resolved != "kvm" || err != nil {
+		t.Errorf("%q, %v", resolved, err)
+	}
+}
+
 func TestResolveWithoutQEMU(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	for _, accel := range []string{"kvm", "tcg", "auto"} {
-		if _, _, err := Resolve(t.Context(), accel); fault.ClassOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "apt install") {
+		if _, _, err := Resolve(t.Context(), "", accel); fault.ClassOf(err) != fault.Unavailable || !strings.Contains(err.Error(), "apt install") {
 			t.Errorf("%s: %v", accel, err)
 		}
 	}
@@ -106,7 +119,7 @@ func TestResolveCancelled(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, _, err := resolve(ctx, "auto", device, time.Minute); !errors.Is(err, context.DeadlineExceeded) {
+	if _, _, err := resolve(ctx, defaultQEMU, "auto", device, time.Minute); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("err = %v, not a fallback to TCG", err)
 	}
 }
@@ -128,8 +141,8 @@ func TestResolveNotPermitted(t *testing.T) {
 		if os.Geteuid() == 0 {
 			_, _ = unix.SetfsuidRetUid(65534)
 		}
-		_, why, _ := resolve(t.Context(), "auto", device, time.Minute)
-		_, _, err := resolve(t.Context(), "kvm", device, time.Minute)
+		_, why, _ := resolve(t.Context(), defaultQEMU, "auto", device, time.Minute)
+		_, _, err := resolve(t.Context(), defaultQEMU, "kvm", device, time.Minute)
 		answers <- answer{err, why}
 	}()
 	got := <-answers

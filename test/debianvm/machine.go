@@ -51,7 +51,7 @@ type Machine struct {
 
 // Start boots a machine and waits until it takes commands. Close ends it.
 func Start(ctx context.Context, c Config) (*Machine, error) {
-	accel, _, err := vm.Resolve(ctx, "auto")
+	accel, _, err := vm.Resolve(ctx, "", "auto")
 	if err != nil {
 		return nil, err
 	}
