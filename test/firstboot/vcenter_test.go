@@ -20,6 +20,10 @@ import (
 	"github.com/esxid/esxid/test/vcentersim"
 )
 
+// joinData asks for the vCenter in the tests.
+const joinData = "write_files: [{path: /altbootbank/maas/vcenter.yaml, content: \"vcenter_datacenter: DC1\\nvcenter_password: " + vcenterPassword +
+	"\\nvcenter_server: " + vcenterName + "\\nvcenter_username: joiner@vsphere.local\\n\"}]"
+
 const (
 	vcenterName     = "vc.lab.example"
 	vcenterAt       = "10.40.0.9"
@@ -42,15 +46,18 @@ type joining struct {
 func eachJoin(t *testing.T, test func(t *testing.T, j *joining)) {
 	t.Helper()
 	eachVersion(t, both, func(t *testing.T, d *deployment) {
-		d.maas.VendorData = vendorData("write_files:", "- path: /altbootbank/maas/vcenter.yaml", "  content: \"vcenter_datacenter: DC1\\nvcenter_password: "+
-			vcenterPassword+"\\nvcenter_server: "+vcenterName+"\\nvcenter_username: joiner@vsphere.local\\n\"")
-		j := &joining{deployment: d, trusted: true}
-		j.options = vcentersim.Options{
-			Names: []string{vcenterName}, User: "joiner@vsphere.local", Password: vcenterPassword,
-			Datacenters: []string{"DC0", "DC1"}, Old: strings.HasPrefix(d.hardware.ESXi, "6."), Login: j.login,
-		}
-		test(t, j)
+		d.maas.VendorData = vendorData(joinData)
+		test(t, newJoining(d))
 	})
+}
+
+func newJoining(d *deployment) *joining {
+	j := &joining{deployment: d, trusted: true}
+	j.options = vcentersim.Options{
+		Names: []string{vcenterName}, User: "joiner@vsphere.local", Password: vcenterPassword,
+		Datacenters: []string{"DC0", "DC1"}, Old: strings.HasPrefix(d.hardware.ESXi, "6."), Login: j.login,
+	}
+	return j
 }
 
 // login is vCenter's on the host: with an account that has all rights, and only
@@ -162,7 +169,8 @@ func (j *joining) noTraces() {
 	if _, err := os.Stat(j.host.Path("/altbootbank/maas/vcenter.yaml")); !os.IsNotExist(err) {
 		j.t.Errorf("MAAS's file is on the boot bank: %v", err)
 	}
-	if !j.down && j.vcenter.Sessions() != 0 {
+	killed := slices.ContainsFunc(j.hardware.Faults, func(f host.Fault) bool { return f.Way == host.Kill })
+	if !j.down && !killed && j.vcenter.Sessions() != 0 {
 		j.t.Error("a session is still open")
 	}
 }
@@ -315,4 +323,37 @@ func TestVCenterNotConfigured(t *testing.T) {
 		d.failed("vCenter: vcenter_username and vcenter_password is not set in MAAS")
 		d.oldNetwork()
 	})
+}
+
+// TestAnyCommandFailsWhileJoining: whatever becomes of the deployment, no
+// account stays, and a host is deployed only with all that was asked for.
+func TestAnyCommandFailsWhileJoining(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]host.Fault{
+		"fails": {Text: busy}, "kills the agent": {Way: host.Kill, Late: true},
+	} {
+		for command, version := range map[string]string{
+			"esxcli system account add": "8.0.3", "esxcli system permission set": "8.0.3", "esxcli system permission unset": "8.0.3",
+			"esxcli system account remove": "8.0.3", "esxcli system account list": "6.7", "esxcli system ntp set": "8.0.3",
+			"chkconfig ntpd on": "6.7", "ntpd restart": "6.7", "esxcli network firewall ruleset set": "6.7",
+		} {
+			t.Run(name+"/"+command, func(t *testing.T) {
+				t.Parallel()
+				d := start(t, "a-dhcp-single-nic", version)
+				d.maas.VendorData = vendorData("ntp: {servers: [10.40.0.2]}", joinData)
+				fault.Command, fault.Times = command, 1
+				d.hardware.Faults = []host.Fault{fault}
+				j := newJoining(d)
+				j.join()
+				if d.sim.Machine(node).State != maassim.Deployed {
+					d.undone()
+					return
+				}
+				d.deployed()
+				if s := d.state(); !s.NTP.Enabled || len(j.vcenter.Hosts()) != 1 {
+					t.Errorf("it is deployed, with NTP %+v and in vCenter %+v", s.NTP, j.vcenter.Hosts())
+				}
+			})
+		}
+	}
 }

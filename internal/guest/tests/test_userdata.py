@@ -29,6 +29,15 @@ class UserDataTest(unittest.TestCase):
             with self.subTest(line), self.assertRaisesRegex(host.AgentError, "was not run: its first line is "):
                 userdata.interpreter(line.encode("latin-1") + b"\n")
 
+    def test_what_is_no_script(self):
+        for data, reason in ((b"#cloud-config\nruncmd: [x]\n", "it is cloud-config, for which ESXi has no cloud-init"), (b"\x1f\x8b\x08", "it is gzip"),
+                             (b"Content-Type: multipart/mixed", "it is a MIME archive"), (b"MIME-Version: 1.0", "it is a MIME archive"),
+                             (b"\x7fELF\x02", "it is a program for Linux"), (b"#include\nhttp://x/", "it is a list of addresses"),
+                             (b"echo x\n", "it does not begin with #!"), (b"\n#!/bin/sh\n", "it does not begin with #!"), (b"\0", "it does not begin"),
+                             (b"#!/bin/sh\n" + b"#" * userdata.MAX_SIZE, "it has more than 262144 bytes")):
+            with self.subTest(data[:20]), self.assertRaisesRegex(host.AgentError, "user-data was not run: " + reason):
+                userdata.interpreter(data)
+
     def test_files_go(self):
         self.assertEqual(self.run_script("#!/bin/sh\necho $0 >&2; pwd\n")[1], "/")
         path = self.run_script("#!/bin/sh\necho $0\n")[0]
