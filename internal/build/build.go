@@ -147,7 +147,13 @@ func (b *Build) forget(step string) {
 func (b *Build) Discard() { b.forget(StepPack) }
 
 // Restart forgets all that was done: the next Make installs anew.
-func (b *Build) Restart() { b.forget(StepKickstart) }
+// A job that is still under way is of no use any more.
+func (b *Build) Restart() {
+	b.forget(StepKickstart)
+	if b.Job != nil {
+		b.Job = &JobRecord{Step: b.Job.Step, Nonce: b.Job.Nonce} // for no plan: it is stopped before the next one
+	}
+}
 
 // Event reports progress of a build to whoever shows it.
 type Event struct {

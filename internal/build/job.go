@@ -76,6 +76,8 @@ type JobRecord struct {
 	// Key is the plan's key of what the step makes. A job for the same is gone on
 	// with, whoever started it.
 	Key string `json:"key"`
+	// Started is when the unit was asked for, which may have been by another process.
+	Started time.Time `json:"started,omitzero"`
 }
 
 // Files of a job in the build's directory.

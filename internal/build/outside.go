@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"time"
 
 	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/units"
@@ -64,7 +65,7 @@ func (s *step) begin(d *directory, name string) error {
 	if err := d.put(jobName, &j); err != nil {
 		return err
 	}
-	s.build.Job = &JobRecord{Step: name, Nonce: j.Nonce, Key: s.build.Plan.jobKey(name)}
+	s.build.Job = &JobRecord{Step: name, Nonce: j.Nonce, Key: s.build.Plan.jobKey(name), Started: time.Now().UTC().Truncate(time.Second)}
 	return s.Store.Save(s.build)
 }
 

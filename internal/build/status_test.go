@@ -56,3 +56,19 @@ func TestImagesOf(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// An installation that runs on in a unit must not be taken for the one that is asked
+// for now.
+func TestRestartDropsTheJob(t *testing.T) {
+	plan := Plan{ID: "8.0.3-1-00000000", InstallKey: "key"}
+	job := &JobRecord{Step: StepInstall, Nonce: "n", Key: plan.jobKey(StepInstall)}
+	b := &Build{Plan: plan, Steps: map[string]StepRecord{StepKickstart: {}, StepInstall: {}}, Job: job}
+	copied := b.Clone()
+	b.Restart()
+	if len(b.Steps) != 0 || b.Job == nil || b.Job.Step != StepInstall || b.Job.Key == plan.jobKey(StepInstall) {
+		t.Errorf("steps %v, job %+v", b.Steps, b.Job)
+	}
+	if copied.Job.Key != plan.jobKey(StepInstall) {
+		t.Error("the copy's job has changed")
+	}
+}

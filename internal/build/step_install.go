@@ -107,6 +107,8 @@ func (r *jobRun) installSpec(ctx context.Context, j *InstallJob, img *iso.Image,
 		Disk:     filepath.Join(work, diskName),
 		Hardware: p.hardware(), Marker: j.Marker, QEMU: j.QEMU,
 		Limits: vm.Limits{Idle: j.IdleTimeout, Overall: j.OverallTimeout},
+		// The modules, which are nearly all of the ISO, are copied as they are.
+		ExpectedWritten: patch.Size,
 		Progress: func(v vm.Progress) {
 			message := v.Phase
 			if v.LastLine != "" {

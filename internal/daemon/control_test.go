@@ -358,3 +358,17 @@ func TestSnapshotOfRunningBuild(t *testing.T) {
 		t.Error("a change of the copy changed the record")
 	}
 }
+
+// A step that a unit began under an earlier esxid began then.
+func TestLiveOfOutlivingUnit(t *testing.T) {
+	began := time.Now().Add(-time.Hour)
+	b := &build.Build{Plan: build.Plan{ID: "8.0.3-1-00000000"}, Job: &build.JobRecord{Step: build.StepInstall, Started: began}}
+	l := &live{}
+	d := &Daemon{builds: map[string]*build.Build{b.ID(): b}, live: map[string]*live{b.ID(): l}, changed: make(chan struct{}, 1)}
+	for step, want := range map[string]time.Time{build.StepInstall: began, build.StepPack: began.Add(time.Minute)} {
+		d.observe(build.Event{Build: b.ID(), Step: step, State: build.EventStarted, Time: began.Add(time.Minute)})
+		if a := l.active(); a == nil || !a.Started.Equal(want) {
+			t.Errorf("%s: %+v, want it to have begun at %v", step, a, want)
+		}
+	}
+}

@@ -47,8 +47,11 @@ func (d *Daemon) observe(e build.Event) {
 	}
 	if e.State == build.EventStarted {
 		l.started = e.Time
-	}
-	if e.State == build.EventStarted || e.Done < l.event.Done {
+		if b.Job != nil && b.Job.Step == e.Step && !b.Job.Started.IsZero() {
+			l.started = b.Job.Started // in a unit that has outlived an earlier esxid
+		}
+		l.counts = l.started
+	} else if e.Done < l.event.Done {
 		l.counts = e.Time
 	}
 	if e.State != build.EventRunning {
