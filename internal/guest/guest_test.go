@@ -80,7 +80,7 @@ func TestHook(t *testing.T) {
 
 func TestAgent(t *testing.T) {
 	t.Parallel()
-	if out, err := python(t, "-m", "unittest", "test_agent", "test_host", "test_maas", "test_network"); err != nil {
+	if out, err := python(t, "-m", "unittest", "test_agent", "test_host", "test_identity", "test_maas", "test_network", "test_restore"); err != nil {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }

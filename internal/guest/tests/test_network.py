@@ -1,9 +1,12 @@
 """MAAS's network configuration, and the plan for it."""
 
+import copy
+import functools
+import os
 import unittest
 
 from esxi import DHCP_COMMANDS, FAILOVER, GROUPS, EsxiTest, sample
-from machine import load_config
+from machine import CONFIGS, load_config
 
 import host
 import netconfig
@@ -123,6 +126,52 @@ class NetworkTest(EsxiTest):
         self.assertIn(take, self.plan(load_config("a-dhcp-single-nic")["network"]))
         self.write("answers/network_vswitch_standard_list", switches.replace(", vmnic1", ""))
         self.assertNotIn(take, self.plan(load_config("a-dhcp-single-nic")["network"]))
+
+
+# What may be in the place of any value of MAAS's.
+ODD = (None, True, 0, -1, 4096, 1 << 70, 1.5, "", "x", "10.0.0.1/99", "fe80::1%vmk0", "\u00b2/\u00b2", [], [None], [[]], {}, {"type": "dhcp"})
+
+
+def places(value, path=()):
+    """The paths of all values in a JSON document."""
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        for place in places(value[key], path + (key,)):
+            yield place
+
+
+class HostileTest(unittest.TestCase):
+    def test_any_value_may_be_another(self):
+        """Either it is understood, or the reason is for an operator; nothing in between."""
+        for name in sorted(name[:-5] for name in os.listdir(CONFIGS) if name.endswith(".json")):
+            section = load_config(name)["network"]
+            for path in places(section):
+                for odd in ODD:
+                    changed = copy.deepcopy(section)
+                    parent = functools.reduce(lambda value, key: value[key], path[:-1], changed)
+                    if path:
+                        parent[path[-1]] = odd
+                    else:
+                        changed = odd
+                    with self.subTest(name, path=path, value=odd):
+                        try:
+                            self.assertIsInstance(netconfig.read(changed), netconfig.Network)
+                        except host.AgentError as e:
+                            self.assertTrue(str(e))
+
+    def test_any_key_may_be_missing(self):
+        for name in ("b-bond-vlans-static", "e-bond-active-backup-ipv6-routes"):
+            section = load_config(name)["network"]
+            for path in places(section):
+                if not path or not isinstance(path[-1], str):
+                    continue
+                changed = copy.deepcopy(section)
+                del functools.reduce(lambda value, key: value[key], path[:-1], changed)[path[-1]]
+                with self.subTest(name, path=path):
+                    try:
+                        netconfig.read(changed)
+                    except host.AgentError as e:
+                        self.assertTrue(str(e))
 
 
 if __name__ == "__main__":

@@ -118,16 +118,18 @@ class Client:
             return e.code, e.headers, b""
 
     def read(self, answer):
-        """The body of an answer, which must not take much longer than the attempt."""
+        """The body of an answer, complete, which must not take much longer than the attempt."""
+        length = str(answer.headers.get("Content-Length"))
+        wanted = min(int(length), MAX_BODY) if length.isdigit() else MAX_BODY
         body, end = b"", self.clock.monotonic() + 2 * TIMEOUT
-        while len(body) < MAX_BODY:
-            part = answer.read1(MAX_BODY - len(body))
+        while len(body) < wanted:
+            part = answer.read1(wanted - len(body))
             if not part:
                 break
             body += part
             if self.clock.monotonic() > end:
                 raise OSError("its answer takes too long")
-        if answer.length and len(body) < MAX_BODY:
+        if length.isdigit() and len(body) < wanted:
             raise OSError("its answer was cut short")
         return body
 

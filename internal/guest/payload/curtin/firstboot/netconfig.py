@@ -164,7 +164,7 @@ def read_bond(entry, members, lenient, notes):
 
 def add_vlan(entry, parents):
     """A VLAN is a port group on its parent's vSwitch, with an interface or, for VMs, without."""
-    parent, vlan = entry.get("vlan_link"), entry.get("vlan_id")
+    parent, vlan = text(entry, "vlan_link"), entry.get("vlan_id")
     if not isinstance(vlan, int) or isinstance(vlan, bool) or not 0 <= vlan <= 4095:
         raise AgentError("VLAN {}: its number {!r} is not 0 to 4095".format(entry["name"], vlan))
     if parent not in parents or parents[parent][1]:
