@@ -27,11 +27,12 @@ DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 ESCAPE = re.compile(r"\\\n((?:[ \t]*\n)*)[ \t]*"
                     r"|\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)"
                     r"|[ \t]*\n(?:[ \t]*\n)*[ \t]*")
-ESCAPES = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "\t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r",
-           "e": "\x1b", " ": " ", '"': '"', "/": "/", "\\": "\\", "N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"}
+ESCAPES = {"0": "\0", "a": "\a", "b": "\b", "t": "\t", "\t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r", "e": "\x1b",
+           " ": " ", '"': '"', "/": "/", "\\": "\\", "N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029"}
 REFUSED = {"&": "anchors are not supported", "*": "aliases are not supported", "!": "tags are not supported",
-           "|": "block text is not supported", ">": "block text is not supported", "%": "directives are not supported",
-           "@": "@ begins no text", "`": "` begins no text", ",": ", begins no text", "]": "] without [", "}": "} without {"}
+           "|": "block text is not supported", ">": "block text is not supported",
+           "%": "directives are not supported", "@": "@ begins no text", "`": "` begins no text",
+           ",": ", begins no text", "]": "] without [", "}": "} without {"}
 
 
 class YAMLError(ValueError):

@@ -67,6 +67,7 @@ def check(host, servers, version):
         host.run("/etc/init.d/ntpd", "status")  # fails if it does not run
         with open(os.path.join(ROOT, CONFIG)) as f:
             same = [line.split()[1:] for line in f if line.startswith("server ")] == [[s] for s in servers]
+        same = same and host.run("chkconfig", "ntpd").split()[-1:] == ["on"]
     if not same or not is_open(host):
         raise AgentError("NTP is not what it was set to: look at it with \"{}\"".format(
             "esxcli system ntp get" if version >= (7,) else "cat /" + CONFIG))

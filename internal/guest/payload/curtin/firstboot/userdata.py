@@ -43,7 +43,7 @@ def interpreter(data):
     if name not in OPTIONS or not re.fullmatch(OPTIONS[name], options):
         raise AgentError("user-data was not run: its first line is {!r}; ESXi has /bin/sh and /bin/python".format(line[:100]))
     # The Python of this program is that of this ESXi, wherever the script looks for it.
-    return [sys.executable if name == "python" else "/bin/sh"] + options.split()
+    return [(sys.executable or "/bin/python") if name == "python" else "/bin/sh"] + options.split()
 
 
 def run(data, journal):

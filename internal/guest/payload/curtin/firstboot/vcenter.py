@@ -22,6 +22,7 @@ import json
 import os
 import re
 import ssl
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -172,8 +173,10 @@ class Client:
     def check_trust(self, reason):
         """Patience does not help against a certificate that is not trusted."""
         if isinstance(reason, ssl.CertificateError) or "CERTIFICATE_VERIFY_FAILED" in str(reason):
-            raise AgentError("the certificate of {} is not trusted: {}: build the image with its authority's certificate "
-                             "as vcenter_ca_file".format(self.name, getattr(reason, "verify_message", reason)))
+            now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.deadline.clock.time()))
+            raise AgentError("the certificate of {} is not trusted: {} (this host's clock: {}): build the image with its "
+                             "authority's certificate as vcenter_ca_file".format(
+                                 self.name, getattr(reason, "verify_message", reason), now))
 
     # What is asked and done.
 

@@ -37,10 +37,13 @@ class Wishes:
 
     def lines(self):
         """The plan, for the log."""
-        return (["note: {} in vendor-data is not for ESXi and left out".format(what) for what in self.notes]
-                + ["plan: NTP from {}".format(", ".join(self.servers))] * bool(self.servers)
-                + ["plan: write {}, {} bytes".format(path, len(data)) for path, data in self.files]
-                + ["plan: join {}".format(self.vcenter)] * bool(self.vcenter))
+        lines = ["note: {} in vendor-data is not for ESXi and left out".format(what) for what in self.notes]
+        if self.servers:
+            lines.append("plan: NTP from {}".format(", ".join(self.servers)))
+        lines += ["plan: write {}, {} bytes".format(path, len(data)) for path, data in self.files]
+        if self.vcenter:
+            lines.append("plan: join {}".format(self.vcenter))
+        return lines
 
     def apply(self, host, version):
         """All but vCenter, which needs the host as it will be."""
@@ -50,11 +53,12 @@ class Wishes:
             write(path, data, host.journal)
 
     def summary(self):
-        """What more than on every host was done, for MAAS's event."""
-        done = ["NTP"] * bool(self.servers) + [path for path, _ in self.files]
-        done += [str(self.vcenter)] if self.vcenter else []
-        return "".join(", " + what for what in done) + (
-            "; left out, because it is not for ESXi: " + ", ".join(self.notes) if self.notes else "")
+        """What was done that not every host has, for MAAS's event."""
+        text = ", NTP" if self.servers else ""
+        text += "".join(", " + path for path, _ in self.files)
+        text += ", {}".format(self.vcenter) if self.vcenter else ""
+        text += "; left out, because it is not for ESXi: " + ", ".join(self.notes) if self.notes else ""
+        return text
 
 
 def read(text, ca, journal):
