@@ -138,6 +138,15 @@ class AgentTest(EsxiTest, ServerTest):
         self.assertEqual((status, self.events()), (1, [("x7dq3k", "FAIL")]))
         self.assertIn("the time for the first boot is over", self.server.requests[0][3]["description"])
 
+    def test_hostd_that_does_not_come_up(self):
+        """MAAS is told all the same, and nothing is said about a network that was not changed."""
+        self.write("bin/esxcli", "#!/bin/sh\necho 'Connect to localhost failed: Connection failure.'; exit 1\n")
+        with unittest.mock.patch.object(host, "HOSTD_PATIENCE", 0):
+            status, log = self.run_agent()
+        self.assertEqual((status, self.events()), (1, [("x7dq3k", "FAIL")]))
+        reason = self.server.requests[0][3]["description"]
+        self.assertTrue(reason.startswith("hostd does not answer: ") and "not back" not in reason, reason)
+
     def test_signal(self):
         """A program that is told to end does what it does after any failure."""
         with unittest.mock.patch.object(network, "plan", side_effect=lambda *args: os.kill(os.getpid(), signal.SIGTERM)):

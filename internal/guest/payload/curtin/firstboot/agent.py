@@ -216,15 +216,16 @@ def old_network(host, record, journal):
     """Why the network is not the old one, "" if it is."""
     if record.final:
         return ""
+    changed = record.state is not None
     try:
-        if record.state is None:  # nothing was changed, but vmk0 may still have the image's MAC address
+        if not changed:  # but vmk0 may still have the image's MAC address
             record.state = network.State(host)
             record.state.check()
         return restore(host, record.state, journal)
     except Exception as e:
         if not isinstance(e, AgentError):
             journal.trace()
-        return text_of(e)
+        return text_of(e) if changed else ""
 
 
 def tell(client, text, patience, journal):
