@@ -29,7 +29,7 @@ type directory struct {
 const anyOwner = -1
 
 // openDirectory opens the directory of a build. owner is the user it must belong
-// to; below base no part of the path may be a link. The lock keeps out whoever
+// to; in base, which may be anything, it must be no link. The lock keeps out whoever
 // else works on this build: a unit that was left behind, or a second service.
 func openDirectory(base, name string, owner int) (*directory, error) {
 	d, err := openShared(base, name)

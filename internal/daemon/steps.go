@@ -54,7 +54,14 @@ func (d *Daemon) clearUnits(ctx context.Context) {
 			d.log.Info(fmt.Sprintf("Stopping %s: nothing asks for it any more.", u.Name), "build", u.Build, "step", u.Step)
 			if err := d.units.Stop(ctx, u.Name); err != nil {
 				d.log.Warn(err.Error()+".", "build", u.Build, "error", err)
+				continue
 			}
+			d.mu.Lock()
+			if b != nil && !d.isRunning(b) {
+				b.Job = nil // else its end would be taken for somebody's wish
+				d.save(b)
+			}
+			d.mu.Unlock()
 		}
 	}
 }
