@@ -166,7 +166,7 @@ func TestScript(t *testing.T) {
 			"maas": serveMAAS, "maas-revoke": revokeKey, "maas-has": maasHas,
 			"system-bus": systemBus, "await-build": awaitBuild,
 			"tmpfs": tmpfs, "fill": fill, "empty": empty,
-			"cp-r": copyTree, "mkfifo": mkfifo, "truncate": truncate, "replace": replace, "flock": flock, "await": await, "await-gone": awaitGone, "await-open": awaitOpen, "left": left,
+			"cp-r": copyTree, "mkfifo": mkfifo, "truncate": truncate, "replace": replace, "flock": flock, "await": await, "await-gone": awaitGone, "await-open": awaitOpen, "await-text": awaitText, "hangup": hangUp, "left": left,
 		},
 	})
 }
