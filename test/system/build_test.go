@@ -26,7 +26,7 @@ const (
 // await polls, for what tells nobody that it has happened.
 func (s server) await(what, script string) {
 	s.Helper()
-	r := s.do(commandWithin(2*time.Minute, "for ((i = 0; i < 300; i++)); do { "+script+"; } >/dev/null 2>&1 && exit 0; sleep 0.2; done; exit 1"))
+	r := s.do(commandWithin(restLimit+time.Minute, fmt.Sprintf("until { %s; } >/dev/null 2>&1; do ((SECONDS < %.0f)) || exit 1; sleep 0.2; done", script, restLimit.Seconds())))
 	if r.ExitCode != 0 {
 		s.Fatalf("no sign of %s: %s", what, script)
 	}
