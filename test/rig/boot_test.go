@@ -105,8 +105,14 @@ func (m machine) image(t *testing.T, l esxisim.LayoutOptions) string {
 func metadata(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "local-hostname"), []byte("esx1.lab.example"), 0o644); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		"local-hostname": "esx1.lab.example",
+		"vendor-data":    `cloud-init: "#cloud-config\nntp: {servers: [10.40.0.2]}\nwrite_files: [{path: /altbootbank/maas/rack, content: r1}]\n"` + "\n",
+		"user-data":      "#!/bin/sh -e\n[ \"$(cat /altbootbank/maas/rack)\" = r1 ]\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }
@@ -118,10 +124,11 @@ func (m machine) checkOutcome(t *testing.T, text []byte) {
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
-	if n := len(got.MAAS.Events); got.MAAS.State != maassim.Deployed || n == 0 || got.MAAS.Events[n-1].Result != "SUCCESS" {
+	n := len(got.MAAS.Events)
+	if got.MAAS.State != maassim.Deployed || n == 0 || got.MAAS.Events[n-1].Name != "esxid-firstboot/user-data" || got.MAAS.Events[n-1].Result != "SUCCESS" {
 		t.Fatalf("MAAS saw %+v\n%s", got.MAAS, got.Host.Console)
 	}
-	if s := got.Host.State; got.Host.Problems != nil || s.FQDN() != "esx1.lab.example" {
+	if s := got.Host.State; got.Host.Problems != nil || s.FQDN() != "esx1.lab.example" || !s.NTP.Enabled || !slices.Equal(s.NTP.Servers, []string{"10.40.0.2"}) {
 		t.Errorf("problems %q; the host is\n%s", got.Host.Problems, text)
 	}
 	const log = "/altbootbank/esxid/firstboot.log"
