@@ -348,3 +348,37 @@ func TestRejectedIsInTheStatus(t *testing.T) {
 		t.Errorf("status %q", got)
 	}
 }
+
+// A directory that goes away is said once, and is in the status until it is back.
+func TestDirectoryGoesAway(t *testing.T) {
+	tests := []struct {
+		name string
+		dir  func(r *rig) string
+	}{
+		{"incoming", func(r *rig) string { return r.incoming() }},
+		{"overrides", func(r *rig) string { return r.cfg.KickstartDir }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newManager(t)
+			r := newRig(t, t.TempDir())
+			r.run()
+			m.until("READY=1")
+			dir := tt.dir(r)
+			if err := os.Rename(dir, dir+".away"); err != nil {
+				t.Fatal(err)
+			}
+			m.until("STATUS=Not watching " + dir + ": ")
+			if err := os.Rename(dir+".away", dir); err != nil {
+				t.Fatal(err)
+			}
+			if got := m.until("STATUS="); strings.Contains(got, "Not watching") {
+				t.Errorf("back again, the status is %q", got)
+			}
+			if n := r.logs.count(journal.WatchTrouble, dir+" is not watched: "); n != 1 {
+				t.Errorf("said %d times", n)
+			}
+			r.until("said", func(map[string]*build.Build) bool { return r.logs.count("", "Watching "+dir+" again.") == 1 })
+		})
+	}
+}

@@ -28,8 +28,8 @@ func newLife(name string) *life {
 	return &life{name: name, asked: make(chan struct{}, 1), last: time.Now(), limit: bookkeeping}
 }
 
-// here is a sign of a loop that waits.
-func (l *life) here() { l.busy(0) }
+// here is a sign of a loop that waits, or does what takes no time worth mentioning.
+func (l *life) here() { l.busy(bookkeeping) }
 
 // busy is a sign of a loop that works, and gives the next one within limit.
 func (l *life) busy(limit time.Duration) {
@@ -46,8 +46,8 @@ func (l *life) alive(asked, now time.Time) bool {
 	return !l.last.Before(asked) || now.Sub(l.last) < l.limit
 }
 
-// bookkeeping is how long a loop may be busy with records and old files: removing
-// some images of many gigabytes takes a while on a slow disk.
+// bookkeeping is how long a loop may be busy with records and old files before it
+// answers: removing some images of many gigabytes takes a while on a slow disk.
 const bookkeeping = 5 * time.Minute
 
 // silence is how long a step may go without a sign of progress. Each bounds its own
@@ -65,7 +65,7 @@ func silence(cfg *config.Config, step string) time.Duration {
 
 // watchdog tells the service manager that the service works, for as long as each of
 // its loops proves that it does (WatchdogSec= in systemd.service(5)). It asks three
-// times in each period, and an answer has a third of it.
+// times in each period.
 func (d *Daemon) watchdog(ctx context.Context) {
 	period, err := sd.SdWatchdogEnabled(false)
 	if err != nil {

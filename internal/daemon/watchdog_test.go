@@ -40,9 +40,10 @@ func TestStuckLoopStopsThePings(t *testing.T) {
 		r.Reload()
 		<-hanging
 		m.until("RELOADING=1")
-		if m.next(testPeriod) == ping { // the one for the last answer
-			t.Log("one more ping")
+		if !m.pings() {
+			t.Error("the main loop has just begun to read the configuration and the watchdog is not fed")
 		}
+		r.mainLife.age()
 		if m.pings() {
 			t.Error("the main loop hangs and the watchdog is fed")
 		}
@@ -71,10 +72,7 @@ func TestStuckLoopStopsThePings(t *testing.T) {
 			if !m.pings() {
 				t.Error("a step has begun and the watchdog is not fed")
 			}
-			l := loop.life(r)
-			l.mu.Lock()
-			l.last = l.last.Add(-24 * time.Hour) // a day without progress
-			l.mu.Unlock()
+			loop.life(r).age()
 			if m.pings() {
 				t.Error("the step hangs and the watchdog is fed")
 			}
@@ -87,6 +85,13 @@ func TestStuckLoopStopsThePings(t *testing.T) {
 			}
 		})
 	}
+}
+
+// age lets a day go by without a sign.
+func (l *life) age() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = l.last.Add(-24 * time.Hour)
 }
 
 func TestNoWatchdog(t *testing.T) {

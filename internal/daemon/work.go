@@ -42,7 +42,7 @@ func (d *Daemon) loop(ctx context.Context, l *life, woken <-chan struct{}, ready
 	work func(context.Context, *build.Build) error, spare func(context.Context) time.Time,
 ) {
 	for ctx.Err() == nil {
-		l.busy(bookkeeping)
+		l.here()
 		b, due := d.next(ready)
 		if b == nil {
 			if again := spare(ctx); due.IsZero() || !again.IsZero() && again.Before(due) {
@@ -52,7 +52,7 @@ func (d *Daemon) loop(ctx context.Context, l *life, woken <-chan struct{}, ready
 			continue
 		}
 		d.work(ctx, b, work)
-		l.busy(bookkeeping)
+		l.here()
 		d.reconcile()
 	}
 }
