@@ -21,8 +21,13 @@ const maxLine = 3000
 func (d *Daemon) status(e build.Event) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if e.State == build.EventRunning && e.Time.Sub(d.statusAt) < statusEvery {
-		return
+	switch e.State {
+	case build.EventDone, build.EventSkipped:
+		return // the next step begins at once
+	case build.EventRunning:
+		if e.Time.Sub(d.statusAt) < statusEvery {
+			return
+		}
 	}
 	d.statusAt = e.Time
 	d.refresh()
@@ -55,6 +60,10 @@ func (d *Daemon) compose() string {
 		busy = []string{"Waiting for ISOs"}
 	}
 	parts = append(parts, busy...)
+	done := "published"
+	if len(d.settings().targets) == 0 {
+		done = "built"
+	}
 	counts := map[build.State]int{}
 	for _, b := range d.builds {
 		if !d.isRunning(b) {
@@ -64,7 +73,7 @@ func (d *Daemon) compose() string {
 	for _, c := range []struct {
 		state build.State
 		word  string
-	}{{build.Queued, "queued"}, {build.Built, "not published"}, {build.Done, "published"}, {build.Failed, "failed"}} {
+	}{{build.Queued, "queued"}, {build.Built, "not published"}, {build.Done, done}, {build.Failed, "failed"}} {
 		if counts[c.state] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", counts[c.state], c.word))
 		}

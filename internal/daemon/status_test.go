@@ -71,7 +71,10 @@ func TestStatusLine(t *testing.T) {
 func TestStatusWithoutTarget(t *testing.T) {
 	r := prepared(t)
 	r.inUse.Store(&settings{cfg: r.cfg})
-	if got, want := r.compose(), "No target is configured: images stay in "+r.store.Images+" · Waiting for ISOs"; got != want {
+	sum := r.addISO("7.0.3", "21930508")
+	r.reconcile()
+	r.builds[r.current[sum]].State = build.Done
+	if got, want := r.compose(), "No target is configured: images stay in "+r.store.Images+" · Waiting for ISOs · 1 built"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

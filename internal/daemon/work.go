@@ -155,6 +155,9 @@ func (d *Daemon) conclude(b *build.Build, err error, stopped bool) {
 		b.Error = nil
 		d.transition(b, build.Done)
 		d.disown(b)
+		if len(b.Published) == 0 {
+			break // there is no target, which the status says
+		}
 		result := b.Steps[build.StepPublish].Note
 		d.log.Info(fmt.Sprintf("Published %s: %s.", b.Plan.Name, result), journal.Published.Attr(), "build", b.ID(), "name", b.Plan.Name, "result", result)
 	case stopped && building:
@@ -276,6 +279,15 @@ func (d *Daemon) resolveAccel(ctx context.Context) (string, error) {
 	return accel, nil
 }
 
+// took is a time in seconds as people want to read it.
+func took(seconds float64) time.Duration {
+	d := time.Duration(seconds * float64(time.Second))
+	if d < 10*time.Second {
+		return d.Round(100 * time.Millisecond)
+	}
+	return d.Round(time.Second)
+}
+
 // report writes what a step did into the log; its progress goes to the service
 // manager's status only.
 func (d *Daemon) report(e build.Event) {
@@ -293,7 +305,7 @@ func (d *Daemon) report(e build.Event) {
 	case build.EventStarted:
 		d.log.Info(fmt.Sprintf("%s: %s begins.", e.Name, e.Step), "build", e.Build, "name", e.Name, "step", e.Step)
 	case build.EventDone:
-		text := fmt.Sprintf("%s: %s done in %s", e.Name, e.Step, time.Duration(e.Seconds*float64(time.Second)).Round(time.Second))
+		text := fmt.Sprintf("%s: %s done in %s", e.Name, e.Step, took(e.Seconds))
 		if e.Message != "" {
 			text += " (" + e.Message + ")"
 		}
