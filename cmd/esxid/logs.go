@@ -88,7 +88,7 @@ func (l *logs) showJournal(ctx context.Context) error {
 		ended, err := l.ended(ctx)
 		if ended || err != nil {
 			stop()
-			<-followed
+			_ = <-followed // it was ended
 			if err != nil {
 				return err
 			}

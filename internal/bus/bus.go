@@ -151,7 +151,7 @@ func (s *session) refresh() error {
 	defer s.refreshing.Unlock()
 	t := newTree(s.Service.Snapshot(), s.Version, s.DropDirectory)
 	t[logControlPath] = s.logControlObject()
-	return s.exporter.set(t)
+	return s.replace(t)
 }
 
 // specs are the interfaces by name.

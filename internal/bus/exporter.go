@@ -20,9 +20,9 @@ type exporter struct {
 	tree tree
 }
 
-// set replaces the tree and tells what is different. The first tree is no news. An error means
+// replace replaces the tree and tells what is different. The first tree is no news. An error means
 // that the connection is lost.
-func (x *exporter) set(next tree) error {
+func (x *exporter) replace(next tree) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	last := x.tree

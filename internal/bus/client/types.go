@@ -92,12 +92,15 @@ type values = map[string]dbus.Variant
 // get returns a property, or the zero value if another version of the service does not have
 // it or has it with another type.
 func get[T any](v values, name string) T {
-	var value T
-	if variant, ok := v[name]; ok {
-		if dbus.Store([]any{variant.Value()}, &value) != nil {
-			var zero T
-			return zero
-		}
+	value, _ := v[name].Value().(T)
+	return value
+}
+
+// getStruct is get for what has structures in it.
+func getStruct[T any](v values, name string) T {
+	var value, zero T
+	if variant, ok := v[name]; !ok || variant.Store(&value) != nil {
+		return zero
 	}
 	return value
 }
@@ -137,10 +140,10 @@ func newBuild(v values, images map[dbus.ObjectPath]string) Build {
 		Finished uint64
 		Note     string
 	}
-	for _, s := range get[[]record](v, "StepTimes") {
+	for _, s := range getStruct[[]record](v, "StepTimes") {
 		b.Steps = append(b.Steps, Step{s.Name, s.Seconds, fromUSec(s.Finished), s.Note})
 	}
-	if e := get[Error](v, "Error"); e.Name != "" {
+	if e := getStruct[Error](v, "Error"); e.Name != "" {
 		b.Error = &e
 	}
 	return b
