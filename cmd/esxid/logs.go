@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -88,7 +89,9 @@ func (l *logs) showJournal(ctx context.Context) error {
 		ended, err := l.ended(ctx)
 		if ended || err != nil {
 			stop()
-			_ = <-followed // it was ended
+			if failed := <-followed; err == nil && !errors.Is(failed, context.Canceled) {
+				err = failed
+			}
 			if err != nil {
 				return err
 			}
@@ -117,7 +120,6 @@ func (l *logs) journal(ctx context.Context, more ...string) error {
 	args := append([]string{"--quiet", "--no-pager", "--output=json", "--all"}, more...)
 	args = append(args, "ESXID_BUILD="+l.build,
 		"+", "_SYSTEMD_UNIT=esxid-install@"+l.build+".service", "+", "_SYSTEMD_UNIT=esxid-customize@"+l.build+".service")
-	// What it says is not English only by accident: it is JSON, and its errors are ours.
 	p, err := command.Start(ctx, command.Cmd{Name: "journalctl", Args: args, Stdout: w})
 	if err != nil {
 		return err
