@@ -54,6 +54,24 @@ func TestAnyAnswerIsNonsense(t *testing.T) {
 		host.Fault{Way: host.Nonsense, Text: "Traceback (most recent call last):\n  File \"esxcli\": no"})
 }
 
+// TestWayBackFailsToo: what fails on the way back is tried again, and in the end
+// with localcli.
+func TestWayBackFailsToo(t *testing.T) {
+	for _, command := range []string{"esxcli network ip interface add", "esxcli network ip interface ipv4 set", "esxcli network vswitch standard uplink"} {
+		for _, times := range []int{2, -1} {
+			t.Run(fmt.Sprint(command, " ", times), func(t *testing.T) {
+				t.Parallel()
+				d := start(t, "b-bond-vlans-static", "8.0.3")
+				d.hardware.Faults = []host.Fault{{Command: command, Times: times, Text: busy}}
+				d.edits = impatient
+				d.run()
+				d.failed(command)
+				d.undone()
+			})
+		}
+	}
+}
+
 // oneOfEach leaves one call of each command, where a fault takes its time.
 func oneOfEach(filter func(host.Call) bool) func(host.Call) bool {
 	seen := map[string]bool{}
