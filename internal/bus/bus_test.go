@@ -306,18 +306,20 @@ func TestDescriptors(t *testing.T) {
 	if got, want := f.asked(), `build my.iso of "an ISO" for root`; !slices.Contains(got, want) {
 		t.Errorf("asked for: %q", got)
 	}
-	open := func() int {
-		entries, err := os.ReadDir("/proc/self/fd")
-		check(t, err)
-		return len(entries)
-	}
-	before := open()
+	before := openFiles(t)
 	for range 20 {
 		round()
 	}
-	if after := open(); after > before {
+	if after := openFiles(t); after > before {
 		t.Errorf("%d descriptors are open, %d were before", after, before)
 	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	check(t, err)
+	return len(entries)
 }
 
 func TestLogControl(t *testing.T) {

@@ -69,6 +69,14 @@ func callAsSomebody(path dbus.ObjectPath, method string, how []string) int {
 			args = []any{logControl, "LogLevel", dbus.MakeVariant("debug")}
 		case "nothing":
 			args = nil
+		case "signal": // with a descriptor, to the service alone
+			conn.Send(&dbus.Message{
+				Type: dbus.TypeSignal, Body: []any{dbus.UnixFD(0)},
+				Headers: map[dbus.HeaderField]dbus.Variant{
+					dbus.FieldPath: dbus.MakeVariant(path), dbus.FieldDestination: dbus.MakeVariant(Name), dbus.FieldInterface: dbus.MakeVariant("x.y"),
+					dbus.FieldMember: dbus.MakeVariant("Z"), dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf(dbus.UnixFD(0))),
+				},
+			}, nil)
 		}
 	}
 	at := strings.LastIndexByte(method, '.')

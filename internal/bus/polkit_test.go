@@ -74,6 +74,15 @@ func TestStrangersDescriptor(t *testing.T) {
 	if did := f.asked(); len(did) != 0 {
 		t.Errorf("done: %q", did)
 	}
+	before := openFiles(t)
+	for range 3 {
+		if name, text := asNobody(t, Root, ObjectManager+".GetManagedObjects", "signal", "nothing"); name != "ok" {
+			t.Errorf("reading: %s %s", name, text)
+		}
+	}
+	if after := openFiles(t); after > before {
+		t.Errorf("signals left descriptors: %d are open, %d were before", after, before)
+	}
 }
 
 // All that changes something or shows more than the properties needs a right.
