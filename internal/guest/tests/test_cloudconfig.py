@@ -108,7 +108,7 @@ class ReadTest(unittest.TestCase):
         self.assertTrue(1000 < accepted < 3000, accepted)
 
     def test_long_text_is_read_fast(self):
-        size, start = cloudconfig.MAX_TEXT, time.monotonic()
+        size, start = cloudconfig.MAX_TEXT, time.process_time()
         for text in ("- a\n" * (size // 4), "a: " + "b " * (size // 2 - 2), "a: " + "b\n  " * (size // 4 - 1), '"' + "\\" * (size - 1),
                      "'" * size, "[" + "a," * (size // 2 - 1), "\n" * size, "#" * size, "a: [" + "\n" * (size - 4),
                      "".join("{:07}: x\n".format(n) for n in range(size // 11))):
@@ -116,7 +116,7 @@ class ReadTest(unittest.TestCase):
                 cloudconfig.read(text)
             except cloudconfig.YAMLError:
                 pass
-        self.assertLess(time.monotonic() - start, 10)
+        self.assertLess(time.process_time() - start, 10)
 
 
 if __name__ == "__main__":

@@ -47,13 +47,13 @@ class UserDataTest(unittest.TestCase):
         start = time.monotonic()
         with unittest.mock.patch.object(userdata, "TIMEOUT", 1), self.assertRaisesRegex(host.AgentError, "stopped after 1 s"):
             self.run_script("#!/bin/sh\nsleep 60 & sleep 60\n")
-        self.assertLess(time.monotonic() - start, 20)
+        self.assertLess(time.monotonic() - start, 45)
 
     def test_what_runs_in_the_background_is_not_waited_for(self):
         start = time.monotonic()
         (pid,) = self.run_script("#!/bin/sh\nsleep 60 &\necho $!\n")
         os.kill(int(pid), 9)
-        self.assertLess(time.monotonic() - start, 20)
+        self.assertLess(time.monotonic() - start, 45)
 
     def test_long_output(self):
         lines = self.run_script("#!/usr/bin/python3\nfor i in range(200000): print(i, 'x' * 50)\n")

@@ -86,10 +86,11 @@ class Reader:
             if self.char() != "\n":
                 break
             self.at += 1
-        line = self.text.rfind("\n", 0, self.at) + 1
-        if self.at < len(self.text) and "\t" in self.text[line:self.at] and not self.text[line:self.at].strip():
+        skipped = self.text[start:self.at]
+        later = "\n" in skipped
+        if (later or start == 0) and "\t" in skipped[skipped.rfind("\n") + 1:] and self.at < len(self.text):
             self.fail("a tab indents")
-        return "\n" in self.text[start:self.at]
+        return later
 
     # Blocks, which indentation holds together.
 
