@@ -88,7 +88,9 @@ func (d *Daemon) remove(b *build.Build) {
 		return
 	}
 	delete(d.builds, b.ID())
-	d.forgetUnits(b.ID())
+	if b.State == build.Failed {
+		d.forgetUnits(b.ID())
+	}
 	d.log.Info("Removed an old build of "+b.Plan.Name+".", "build", b.ID(), "name", b.Plan.Name)
 }
 
