@@ -52,20 +52,21 @@ func (s server) drop(number string) string {
 func installUnit(id string) string   { return "esxid-install@" + id + ".service" }
 func customizeUnit(id string) string { return "esxid-customize@" + id + ".service" }
 
-// installer waits until the installer of a build runs and has something to say, and
-// returns QEMU's process id.
-func (s server) installer(id string) string {
+// freeze waits until the installer of a build runs and has something to say, and
+// stops its virtual machine, so that it cannot be over before what a check does
+// meanwhile. It returns QEMU's process id.
+func (s server) freeze(id string) string {
 	s.Helper()
-	console := "/var/lib/esxid/builds/" + id + "/console.log"
-	s.await("the installer", "test -s "+console)
+	s.await("the installer", "test -s /var/lib/esxid/builds/"+id+"/console.log && pkill -STOP qemu-system")
 	return s.qemu(id)
 }
+
+func (s server) thaw(id string) { s.Helper(); s.sh("kill -CONT " + s.qemu(id)) }
 
 // qemu is the process id of the virtual machine of a build.
 func (s server) qemu(id string) string {
 	s.Helper()
-	return s.sh(fmt.Sprintf(`for p in $(cat "/sys/fs/cgroup$(systemctl show --value -p ControlGroup '%s')/cgroup.procs"); do
-		case $(cat /proc/$p/comm) in qemu-system*) echo $p;; esac; done`, installUnit(id)))
+	return s.sh("pgrep qemu-system --cgroup \"$(systemctl show --value -p ControlGroup '" + installUnit(id) + "')\"")
 }
 
 // beginBuild: an ISO that is dropped gets its installer, in a unit of its own.
@@ -76,7 +77,7 @@ func beginBuild(s server) {
 	at := s.now()
 	s.id = s.drop(build80)
 	s.record(at, restLimit, "UNIT="+installUnit(s.id), "MESSAGE_ID="+unitStarted)
-	s.installer(s.id)
+	s.freeze(s.id)
 	s.await("the progress", "systemctl show -p StatusText esxid | grep -q 'Building esxi/8.0 .*install'")
 	s.contains(s.keep("systemctl-status.txt", "systemctl status esxid"), "Building esxi/8.0 ("+build80+"): install")
 	s.keep("systemctl-status-install.txt", "systemctl status '"+installUnit(s.id)+"'")
@@ -89,11 +90,9 @@ func beginBuild(s server) {
 
 // undisturbed: while an installation runs, the service around it is restarted,
 // upgraded, killed, cut off from the bus and confused about the time; the
-// installation is the same process all the time. It is frozen meanwhile, so that
-// it cannot be over before that.
+// installation is the same process all the time.
 func undisturbed(s server) {
 	qemu := s.qemu(s.id)
-	s.sh("kill -STOP " + qemu)
 	invocation := s.property(installUnit(s.id), "InvocationID")
 	// The service is the one that follows this installation.
 	same := func(after string) {
@@ -175,6 +174,6 @@ func rights(s server) {
 // finishBuild: the installation goes on, and the image is in MAAS.
 func finishBuild(s server) {
 	at := s.now()
-	s.sh("kill -CONT " + s.qemu(s.id))
+	s.thaw(s.id)
 	s.event(at, installLimit, journal.Published, "ESXID_BUILD="+s.id)
 }

@@ -21,7 +21,7 @@ func killed(s server) {
 	attach := "qemu-nbd --format=raw --persistent --fork --connect=/dev/nbd0 " + foreign
 
 	id := s.drop(build70)
-	s.installer(id)
+	s.freeze(id)
 	at := s.now()
 	s.sh("systemctl kill --signal=KILL '" + installUnit(id) + "'")
 	s.event(at, time.Minute, journal.TriedAgain, "ESXID_BUILD="+id)
@@ -29,7 +29,8 @@ func killed(s server) {
 	at = s.now()
 	s.sh("esxid retry " + id)
 	s.record(at, time.Minute, "UNIT="+installUnit(id), "MESSAGE_ID="+unitStarted)
-	s.installer(id)
+	s.freeze(id)
+	s.thaw(id)
 
 	boot := s.sh("cat /proc/sys/kernel/random/boot_id")
 	s.sh("systemctl reboot")
@@ -37,11 +38,12 @@ func killed(s server) {
 		s.Fatal(err)
 	}
 	s.await("the installer, after a reboot", "systemctl is-active '"+installUnit(id)+"'")
-	s.installer(id)
+	s.freeze(id)
 	s.sh("modprobe nbd; " + attach)
 
 	// The step is killed while it has a device attached; what it started dies with
 	// it, or is found by the next one.
+	s.thaw(id)
 	customize := customizeUnit(id)
 	s.slow(installLimit, fmt.Sprintf(`until grep -qs . /sys/block/nbd[1-9]/pid && systemctl is-active --quiet '%s'; do sleep 0.02; done
 		systemctl kill --signal=KILL --kill-who=main '%[1]s'`, customize))
