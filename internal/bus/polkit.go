@@ -64,7 +64,7 @@ func (c *call) authorize(action string) error {
 	case result.Challenge && flags == 0:
 		return fault.New(fault.NotPermitted, "not permitted without a password (polkit action %s): allow to be asked for it, or do it as root", action)
 	}
-	return fault.New(fault.NotPermitted, "not permitted (polkit action %s)", action)
+	return fault.New(fault.NotPermitted, "not permitted (polkit action %s): do it as root, for instance with sudo", action)
 }
 
 // polkitError says in words what a failed question means.

@@ -80,9 +80,7 @@ func TestStrangersDescriptor(t *testing.T) {
 			t.Errorf("reading: %s %s", name, text)
 		}
 	}
-	if after := openFiles(t); after > before {
-		t.Errorf("signals left descriptors: %d are open, %d were before", after, before)
-	}
+	wantOpen(t, before)
 }
 
 // All that changes something or shows more than the properties needs a right.
