@@ -57,7 +57,7 @@ func customizeUnit(id string) string { return "esxid-customize@" + id + ".servic
 // meanwhile. It returns QEMU's process id.
 func (s server) freeze(id string) string {
 	s.Helper()
-	s.await("the installer", "test -s /var/lib/esxid/builds/"+id+"/console.log && pkill -STOP qemu-system")
+	s.await("the installer", "test -s /var/lib/esxid/builds/"+id+"/.install/console.log && pkill -STOP qemu-system")
 	return s.qemu(id)
 }
 
