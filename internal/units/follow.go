@@ -248,7 +248,7 @@ func (f *follower) call(ctx context.Context, path dbus.ObjectPath, method string
 // it is the build's fault, so all of it is worth another try.
 func (f *follower) refusal(verb string, err error) error {
 	var refused dbus.Error
-	if err == nil || !errors.As(err, &refused) {
+	if errors.Is(err, errLost) || !errors.As(err, &refused) {
 		return err
 	}
 	switch refused.Name {
