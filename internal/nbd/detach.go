@@ -47,7 +47,7 @@ func (d *Device) release() error {
 // error when the device is disconnected.
 func (d *Device) flush() error {
 	if isClosed(d.server.Done()) {
-		return fmt.Errorf("qemu-nbd ended while %s was in use: %s", d.Path, d.server.Stderr())
+		return d.serverEnded()
 	}
 	done := make(chan error, 1)
 	nodes := d.nodes
@@ -62,6 +62,10 @@ func (d *Device) flush() error {
 	defer limit.Stop()
 	select {
 	case err := <-done:
+		// The kernel may have noticed the server's end before we did.
+		if err != nil && closesWithin(d.server.Done(), noticed) {
+			return d.serverEnded()
+		}
 		if err != nil {
 			return fmt.Errorf("cannot write everything to %s (is its disk full?): %w", d.image, err)
 		}
@@ -69,6 +73,14 @@ func (d *Device) flush() error {
 	case <-limit.C:
 		return fault.New(fault.TryLater, "cannot write everything to %s within %v: its disk does not answer", d.image, d.host.limits.flush)
 	}
+}
+
+// noticed is how long the end of a server may go unnoticed here that the kernel has
+// seen already.
+const noticed = time.Second
+
+func (d *Device) serverEnded() error {
+	return fmt.Errorf("qemu-nbd ended while %s was in use: %s", d.Path, d.server.Stderr())
 }
 
 // stop disconnects the device, upon which the server ends, and waits until both

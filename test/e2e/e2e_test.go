@@ -194,7 +194,7 @@ func (s *service) until(words ...string) {
 			if found {
 				return
 			}
-			if strings.Contains(line, "build failed") {
+			if strings.Contains(line, `msg="The build of`) {
 				s.t.Fatalf("waiting for %q: %s", words, line)
 			}
 		case <-s.ended:
@@ -266,12 +266,12 @@ func TestKilledInEachStep(t *testing.T) {
 	site.drop(t, iso, "a.iso")
 	for _, step := range []string{"kickstart", "install", "customize", "pack", "verify", "publish"} {
 		s := startService(t, site.config)
-		s.until("step started", "step="+step)
+		s.until(step+" begins.", "step="+step)
 		s.end(os.Kill)
 		site.waitForQEMU(t)
 	}
 	s := startService(t, site.config)
-	s.until("msg=published")
+	s.until(`msg="Published `)
 	s.end(syscall.SIGTERM)
 	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("exit code after SIGTERM = %d", code)
@@ -352,29 +352,29 @@ func TestSameISOBuildsOnce(t *testing.T) {
 	site := newSite(t)
 	iso := makeISO(t, esxisim.Options{Version: "7.0.3", Build: "19482537"})
 	s := startService(t, site.config)
-	s.until("watching for installer ISOs")
+	s.until(`msg="Watching `)
 	site.drop(t, iso, "first.iso")
-	s.until("msg=published")
+	s.until(`msg="Published `)
 	site.drop(t, iso, "first.iso")
-	s.until("this ISO is known")
+	s.until("is known already")
 	site.drop(t, iso, "other name.iso")
-	s.until("this ISO is known")
+	s.until("is known already")
 
 	override := "vmaccepteula\ninstall --firstdisk=local --overwritevmfs --novmfsondisk\nnetwork --bootproto=dhcp --device=vmnic0\n" +
 		"%post --interpreter=busybox --ignorefailure=true\nvsish -e set /system/log \"site $(echo override) ran\"\n"
 	if err := os.WriteFile(filepath.Join(site.dir, "kickstart.d", "8.0.cfg"), []byte(override), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.until("kickstart overrides changed", "8.0.cfg") // affects nothing
+	s.until("Kickstart overrides changed", "8.0.cfg") // affects nothing
 	if err := os.WriteFile(filepath.Join(site.dir, "kickstart.d", "7.cfg"), []byte(override), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.until("msg=published")
+	s.until(`msg="Published `)
 	s.end(syscall.SIGTERM)
 
 	installs := 0
 	for _, line := range s.log {
-		if strings.Contains(line, "step started") && strings.Contains(line, "step=install") {
+		if strings.Contains(line, "install begins.") && strings.Contains(line, "step=install") {
 			installs++
 		}
 	}
