@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -52,6 +53,9 @@ func (d *Daemon) loop(ctx context.Context, l *life, woken <-chan struct{}, ready
 			continue
 		}
 		d.work(ctx, b, work)
+		// Packing took what an idle service must not keep; Go would give it back to
+		// the system bit by bit, for minutes.
+		debug.FreeOSMemory()
 		l.here()
 		d.reconcile()
 	}
