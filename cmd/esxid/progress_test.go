@@ -244,7 +244,7 @@ func TestFormats(t *testing.T) {
 func TestProgressText(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain":              "plain",
-		"\ta\n\tb\r\nc ":     "a b c",
+		"a \n\tb\r\nc":       "a b c",
 		"\x1b[31mred\x07":    `\x1b[31mred\x07`,
 		"\u009b2J\u202egpj.": `\x9b2J\u202egpj.`,
 		"a\xffb":             "a\ufffdb",

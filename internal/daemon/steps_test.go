@@ -137,7 +137,7 @@ func TestEndOfTheServiceStopsNoUnit(t *testing.T) {
 		r := newRig(t, t.TempDir())
 		r.addISO("6.7.0", "8169922")
 		causes := make(chan error, 1)
-		r.Daemon.runner = func() runner { return &causeRunner{r.f, causes} }
+		r.runner = func() runner { return &causeRunner{r.f, causes} }
 		stop := r.run()
 		<-r.Ready()
 		<-r.f.started

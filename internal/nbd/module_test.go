@@ -89,7 +89,9 @@ func TestModuleIsLoadedBySystemd(t *testing.T) {
 	}{
 		{
 			"loaded",
-			func(load func(), _ *privatebus.Bus) func(string) error { return func(string) error { load(); return nil } },
+			func(load func(), _ *privatebus.Bus) func(string) error {
+				return func(string) error { load(); return nil }
+			},
 			[]string{start}, 0, "",
 		},
 		{

@@ -243,9 +243,10 @@ func hasRoom(t *testing.T, m machine, c config) {
 	used := map[string]int64{}
 	for _, e := range c.Storage.Config {
 		var size int64
-		if e["type"] == "disk" {
+		switch e["type"] {
+		case "disk":
 			used[e["id"].(string)] += 0
-		} else if e["type"] == "partition" {
+		case "partition":
 			if _, err := fmt.Sscanf(e["size"].(string), "%dB", &size); err != nil {
 				t.Fatal(err)
 			}
