@@ -27,7 +27,7 @@ small=(
 # An initramfs with the drivers of exactly this machine is unpacked in no time.
 initramfs() {
 	mkdir -p "$1/etc/initramfs-tools/conf.d"
-	printf '%s\n' MODULES=list BUSYBOX=n COMPRESS=zstd >"$1/etc/initramfs-tools/conf.d/esxid-test"
+	printf '%s\n' MODULES=list BUSYBOX=n COMPRESS=zstd >"$1/etc/initramfs-tools/conf.d/small"
 	printf '%s\n' virtio_pci virtio_blk ext4 >"$1/etc/initramfs-tools/modules"
 }
 

@@ -155,12 +155,17 @@ func deployed(s server) {
 	}
 }
 
+// publish is the command that brings a build's image to the targets again.
+func publish(id string) string {
+	return "busctl call org.esxid1 /org/esxid1 org.esxid1.Manager Publish 'sa{sv}' " + id + " 0"
+}
+
 // unreachable: MAAS is down while an image is to be published, and comes back; then
 // it refuses the key, with an answer that quotes the right one.
 func unreachable(s server) {
 	s.sh("systemctl stop maas")
 	at := s.now()
-	s.sh("esxid publish " + s.id)
+	s.sh(publish(s.id))
 	s.event(at, time.Minute, journal.TargetUnreachable)
 	s.await("the trouble in the status", "systemctl show -p StatusText esxid | grep -q lab")
 	s.sh("systemctl start maas")
@@ -171,9 +176,9 @@ func unreachable(s server) {
 
 	part := strings.Split(s.token, ":")
 	s.write("/etc/esxid/maas.key", part[0]+":"+part[1]+":wrong")
-	s.sh("systemctl restart esxid")
 	at = s.now()
-	s.sh("esxid publish " + s.id)
+	s.sh("systemctl restart esxid")
+	s.sh(publish(s.id))
 	s.event(at, time.Minute, journal.TargetUnreachable)
 	s.sh("install -m 0600 -o root -g root /srv/maas/key /etc/esxid/maas.key; systemctl restart esxid")
 	s.await("the publication", "esxid show --json "+s.id+" | grep -q '\"done\"'")

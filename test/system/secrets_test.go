@@ -29,7 +29,7 @@ func secrets(s server) {
 	// The net must hold: the same search finds what is planted in each place.
 	const planted = "planted-7d1f0c"
 	s.sh(fmt.Sprintf(`logger -t planted %[1]s; echo %[1]s >/var/tmp/%[1]s; chmod 0644 /var/tmp/%[1]s
-		systemd-run --quiet --unit=planted --description=%[1]s sh -c 'sleep 600; : %[1]s'`, planted))
+		systemd-run --quiet --unit=planted --description=%[1]s bash -c 'exec -a %[1]s sleep 600'`, planted))
 	if found := s.search(planted); len(found) != 4 {
 		s.Errorf("the search finds %q, not what was planted in the journal, a file, a process and on the bus", found)
 	}
@@ -59,7 +59,7 @@ func (s server) search(texts ...string) (places []string) {
 			{ objects org.esxid1 . | properties org.esxid1
 			  objects org.freedesktop.systemd1 '/unit/(esxid|planted|maas|system_2desxid)' | properties org.freedesktop.systemd1; } | ` + grep},
 		{"a process's arguments", "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | " + grep},
-		{"a file everybody may read", "find / -xdev -type f -perm -004 ! -path '/proc/*' ! -path '/usr/lib/modules/*' -print0 2>/dev/null | xargs -0 " + grep +
+		{"a file everybody may read", "find / -xdev -type f -perm -004 -size -262144k ! -path '/proc/*' ! -path '/usr/lib/modules/*' -print0 2>/dev/null | xargs -0 " + grep +
 			` | while read -r f; do if runuser -u bob -- test -r "$f"; then echo "$f"; fi; done`},
 	} {
 		if r := s.do(commandWithin(restLimit, place.script)); r.Stdout != "" {

@@ -3,7 +3,7 @@
 package wire
 
 // Port is the port's name, below /dev/virtio-ports in the machine.
-const Port = "esxid.test"
+const Port = "debianvm"
 
 // MaxOutput bounds each of the outputs of a command, in bytes; the rest is cut.
 const MaxOutput = 8 << 20
