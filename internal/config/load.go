@@ -59,7 +59,7 @@ func parse(path, text string) (*Config, error) {
 			return nil, fault.New(fault.Config, "%s:%d: %s", path, pe.Position.Line, decodeMessage(pe))
 		}
 		if m := typeError.FindStringSubmatch(err.Error()); m != nil {
-			return nil, fault.New(fault.Config, "%s:%s: %s: %s", path, m[1], m[2], m[3])
+			return nil, fault.New(fault.Config, "%s:%s: %s: %s", path, m[1], m[2], typeMessage(m[3]))
 		}
 		return nil, fault.New(fault.Config, "%s: %w", path, err)
 	}
@@ -81,6 +81,26 @@ func parse(path, text string) (*Config, error) {
 // typeError takes the library's message about a value of the wrong type apart,
 // which has a position only in its text.
 var typeError = regexp.MustCompile(`^toml: line (\d+) \(last key "([^"]*)"\): (.*)$`)
+
+// wrongType is the library's message about a wrong type, in the words of Go.
+var wrongType = regexp.MustCompile(`^(?:incompatible types: TOML value has type .*; destination has type (.*)|type mismatch for .*: expected (table) but found .*)$`)
+
+// typeMessage says in the words of the file what kind of value a key has.
+func typeMessage(message string) string {
+	m := wrongType.FindStringSubmatch(message)
+	if m == nil {
+		return message
+	}
+	kinds := map[string]string{
+		"string": `text in quotes ("...")`, "primitive (string-like)": `text in quotes ("...")`,
+		"integer": "a number without quotes", "float": "a number without quotes", "boolean": "true or false without quotes",
+		"slice": "a list ([...])", "map": "a table ([...])", "table": "a table ([...])",
+	}
+	if kind := kinds[m[1]+m[2]]; kind != "" {
+		return "want " + kind
+	}
+	return message
+}
 
 // decodeMessage is the library's message without its own position.
 func decodeMessage(pe toml.ParseError) string {

@@ -74,7 +74,7 @@ func TestReloadRefused(t *testing.T) {
 	}
 	tests := []struct{ name, text, want string }{
 		{"unknown key", "kickstart_dri = \"/x\"\n" + target, "esxid.toml:4: unknown key kickstart_dri"},
-		{"wrong type", target + "keep_old = \"yes\"\n", `esxid.toml:8: target.keep_old: incompatible types`},
+		{"wrong type", target + "keep_old = \"yes\"\n", `esxid.toml:8: target.keep_old: want true or false`},
 		{"wrong value", "[vm]\naccel = \"fast\"\n" + target, `esxid.toml:5: vm.accel: want one of kvm, tcg, auto`},
 		{"not TOML", "[vm\n", `expected '.' or ']' to end table name`},
 		{"missing", "", "cannot read the configuration: open "},
