@@ -82,15 +82,16 @@ func (s server) write(path, text string) {
 	s.sh(fmt.Sprintf("cat >%s <<'END_OF_FILE'\n%s\nEND_OF_FILE", path, strings.TrimSuffix(text, "\n")))
 }
 
-// keep writes what a command shows to a file in the output directory.
-func (s server) keep(name, script string) string {
+// keep writes what a command shows on a terminal to a file in the output directory,
+// and returns it.
+func (s server) keep(name, command string) string {
 	s.Helper()
-	r := s.do(debianvm.Command{Script: script})
-	text := "$ " + script + "\n" + r.Stdout + r.Stderr
+	r := s.do(debianvm.Command{Script: "COLUMNS=120 script --quiet --return --command \"" + command + "\" /dev/null"})
+	text := "$ " + command + "\n" + strings.ReplaceAll(r.Stdout, "\r", "")
 	if err := os.WriteFile(filepath.Join(s.out, name), []byte(text), 0o644); err != nil {
 		s.Fatal(err)
 	}
-	return r.Stdout
+	return text
 }
 
 // contains fails the check if the text lacks one of the words.
