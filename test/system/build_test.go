@@ -54,10 +54,11 @@ func customizeUnit(id string) string { return "esxid-customize@" + id + ".servic
 
 // freeze waits until the installer of a build runs and has something to say, and
 // stops its virtual machine, so that it cannot be over before what a check does
-// meanwhile. It returns QEMU's process id.
+// meanwhile. (The QEMU that only proves that KVM works has no name.) It returns
+// QEMU's process id.
 func (s server) freeze(id string) string {
 	s.Helper()
-	s.await("the installer", "test -s /var/lib/esxid/builds/"+id+"/.install/console.log && pkill -STOP qemu-system")
+	s.await("the installer", "test -s /var/lib/esxid/builds/"+id+"/.install/console.log && pkill -STOP --full '^[^ ]*qemu-system[^ ]* -name guest='")
 	return s.qemu(id)
 }
 
