@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -493,6 +494,16 @@ class FailureTest(HookTest):
         self.assertEqual(status, 1)
         self.assertIn("cannot write to the second boot bank", reason)
         self.assertEqual(self.log().count("mount"), self.log().count("umount"))
+
+    def test_write_that_stops_short(self):
+        """A file system that has no more room takes a part of the data, without an error."""
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            with self.assertRaisesRegex(hook.HookError, "cannot write to the second boot bank"):
+                hook.write_state(os.path.join(self.machine.temporary, "esxid"), {"agent.py": bytes(1001)})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     def test_half_written_state_is_removed(self):
         self.prepare()

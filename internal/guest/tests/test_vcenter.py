@@ -130,6 +130,23 @@ class AccountTest(EsxiTest):
         with self.assertRaisesRegex(host.AgentError, "esxid-join is still there"):
             vcenter.remove_account(self.host())
 
+    def test_file_of_somebody_else_is_overwritten_on_the_disk(self):
+        seen = []
+
+        def sync(fd):
+            with open("/proc/self/fd/{}".format(fd), "rb") as f:
+                seen.append(f.read())
+
+        with tempfile.TemporaryDirectory() as root, unittest.mock.patch.object(vcenter, "ROOT", root):
+            path = os.path.join(root, vcenter.FILE[1:])
+            os.makedirs(os.path.dirname(path))
+            with open(path, "w") as f:
+                f.write("vcenter_password: x\n")
+            with unittest.mock.patch("os.fsync", sync):
+                vcenter.remove_traces(self.host())
+            self.assertFalse(os.path.exists(path))
+        self.assertIn(bytes(20), seen)
+
     def test_thumbprint(self):
         with tempfile.TemporaryDirectory() as root, unittest.mock.patch.object(vcenter, "ROOT", root):
             with self.assertRaisesRegex(host.AgentError, "cannot read the host's certificate"):

@@ -306,6 +306,7 @@ def remove_traces(host):
         if os.path.exists(path):
             with open(path, "r+b") as f:  # FAT leaves the data of removed files in place
                 f.write(bytes(os.fstat(f.fileno()).st_size))
+                f.flush()
                 os.fsync(f.fileno())
             os.remove(path)
     except OSError as e:
