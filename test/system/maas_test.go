@@ -166,7 +166,7 @@ func unreachable(s server) {
 	s.sh("systemctl stop maas")
 	at := s.now()
 	s.sh(publish(s.id))
-	s.event(at, time.Minute, journal.TargetUnreachable)
+	s.event(at, restLimit, journal.TargetUnreachable) // the upload itself tries for a while
 	s.await("the trouble in the status", "systemctl show -p StatusText esxid | grep -q lab")
 	s.sh("systemctl start maas")
 	s.await("the stand-in for MAAS", "/payload/rig list --url http://127.0.0.1:5240/MAAS --key-file /srv/maas/key --name esxi/8.0")
