@@ -313,6 +313,28 @@ func TestDescriptors(t *testing.T) {
 	wantOpen(t, before)
 }
 
+// A call may speak of a descriptor that does not come with it. It must not be taken for one of
+// the service's own, of which the first has the number that such a call has, 0.
+func TestDescriptorThatIsNotThere(t *testing.T) {
+	f, _, conn := started(t)
+	msg := &dbus.Message{
+		Type: dbus.TypeMethodCall, Body: []any{dbus.UnixFDIndex(0), "my.iso", noOptions},
+		Headers: map[dbus.HeaderField]dbus.Variant{
+			dbus.FieldPath: dbus.MakeVariant(Root), dbus.FieldDestination: dbus.MakeVariant(Name),
+			dbus.FieldInterface: dbus.MakeVariant(ManagerInterface), dbus.FieldMember: dbus.MakeVariant("Build"),
+			dbus.FieldSignature: dbus.MakeVariant(dbus.ParseSignatureMust("hsa{sv}")),
+		},
+	}
+	before := openFiles(t)
+	wantError(t, (<-conn.Send(msg, make(chan *dbus.Call, 1)).Done).Err, errorPrefix+"InvalidArgument")
+	if got := openFiles(t); got != before {
+		t.Errorf("%d descriptors are open, %d were before", got, before)
+	}
+	if did := f.asked(); len(did) != 0 {
+		t.Errorf("done: %q", did)
+	}
+}
+
 func openFiles(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

@@ -25,7 +25,10 @@ func (c *call) getBuild() ([]any, error) {
 }
 
 func (c *call) build() ([]any, error) {
-	fd, _ := c.body[0].(dbus.UnixFD)
+	fd, ok := c.body[0].(dbus.UnixFD)
+	if !ok { // an index into descriptors that did not come: 0 would be our own
+		return nil, fault.New(fault.Usage, "there is no descriptor of the ISO with the call")
+	}
 	name, _ := c.body[1].(string)
 	f := os.NewFile(uintptr(fd), "iso")
 	c.body[0] = dbus.UnixFD(-1) // f has it now
