@@ -14,24 +14,27 @@ say() {
 configure() {
 	for attempt in 1 2; do
 		[ -f "$1/agent.py" ] || break
-		[ "$attempt" = 1 ] || say "the agent was killed, starting it again"
+		[ "$attempt" = 1 ] || say "the agent ended before it was done, starting it again"
 		/bin/python -B "$1/agent.py" "$1" 2>>"$1/firstboot.log" && return 0
 	done
 	return 1
 }
 
 # No credentials stay, even if the agent cannot run at all. FAT leaves the data
-# of removed files in place.
+# of removed files in place. Nor does the firewall stay open.
 clean_up() {
 	for file in "$1"/*; do
 		size=$(wc -c <"$file")
 		case $file in
 		*/firstboot.log) continue ;;
-		*/config.json) dd if=/dev/zero of="$file" bs="$size" count=1 conv=notrunc ;;
+		*/config.json) dd if=/dev/zero of="$file" bs="$size" count=1 conv=notrunc,fsync ;;
 		esac
 		rm -f "$file"
 	done
-	rm -f /etc/vmware/firewall/esxid.xml
+	if [ -f /etc/vmware/firewall/esxid.xml ]; then
+		rm -f /etc/vmware/firewall/esxid.xml
+		localcli network firewall refresh
+	fi
 }
 
 for bank in /altbootbank /bootbank; do

@@ -84,7 +84,7 @@ func TestFirstBootAfterKill(t *testing.T) {
 	const dies = "import os, signal; open(os.path.dirname(__file__) + '/starts', 'a').write('x')\n"
 	ok, console := runFirstBoot(t, map[string]string{"altbootbank": dies +
 		"if os.path.getsize(os.path.dirname(__file__) + '/starts') == 1: os.kill(os.getpid(), signal.SIGKILL)\n"})
-	if !ok || !strings.Contains(console, "was killed, starting it again") {
+	if !ok || !strings.Contains(console, "ended before it was done, starting it again") {
 		t.Errorf("ok = %v, console: %s", ok, console)
 	}
 	ok, console = runFirstBoot(t, map[string]string{"altbootbank": dies + "os.kill(os.getpid(), signal.SIGKILL)\n"})
@@ -108,6 +108,18 @@ func TestFirstBootOfBrokenAgentLeavesTheLogOnly(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(dir, "data"))
 	if err != nil || strings.Trim(string(data), "\x00") != "" {
 		t.Errorf("%v: the credentials are still on the disk: %q", err, data)
+	}
+}
+
+// The agent's opening of the firewall is closed at once, not at the next boot.
+func TestFirstBootOfBrokenAgentClosesTheFirewall(t *testing.T) {
+	dir := t.TempDir()
+	rules, refreshed := filepath.Join(dir, "firewall/esxid.xml"), filepath.Join(dir, "refreshed")
+	write(t, rules, "<ConfigRoot/>")
+	write(t, filepath.Join(dir, "bin/localcli"), "#!/bin/sh\n[ ! -e "+rules+" ] && echo \"$*\" >"+refreshed+"\n")
+	runFirstBootIn(t, dir, map[string]string{"altbootbank": "import nonsense"})
+	if text, err := os.ReadFile(refreshed); err != nil || string(text) != "network firewall refresh\n" {
+		t.Errorf("%v: localcli was called with %q", err, text)
 	}
 }
 
