@@ -94,7 +94,7 @@ func (m *Manager) Run(ctx context.Context, unit string, o RunOptions) (Exit, err
 		case err == nil: // it ended; and that was wanted
 			return Exit{}, fmt.Errorf("%w: %w", ErrStop, ctx.Err())
 		case life.Err() != nil:
-			return Exit{}, ctx.Err()
+			return Exit{}, m.left(ctx, unit)
 		case !errors.Is(err, errLost):
 			return Exit{}, err
 		}
@@ -103,10 +103,19 @@ func (m *Manager) Run(ctx context.Context, unit string, o RunOptions) (Exit, err
 			m.log.Warn(fmt.Sprintf("There is no connection to systemd; %s is followed when there is one again: %v.", unit, err), "unit", unit, "error", err)
 		}
 		if err := f.wait(life, pause); err != nil {
-			return Exit{}, ctx.Err()
+			return Exit{}, m.left(ctx, unit)
 		}
 		pause = min(2*pause, m.times.lastRetry)
 	}
+}
+
+// left is why a unit is not followed any more although it has not been seen to end.
+func (m *Manager) left(ctx context.Context, unit string) error {
+	if !errors.Is(context.Cause(ctx), ErrStop) {
+		return ctx.Err()
+	}
+	return fault.New(fault.TryLater, "%s was to be stopped and has not been seen to end for %v; look at: systemctl status %s (%w)",
+		unit, m.times.stop, unit, ctx.Err())
 }
 
 // Stop stops a unit and returns when it has ended.

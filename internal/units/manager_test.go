@@ -3,6 +3,7 @@ package units
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -234,8 +235,25 @@ func TestStopAtAnyTime(t *testing.T) {
 	}
 }
 
-// A unit that does not end is given up, and an end of the service leaves the unit
-// alone, also while nobody is connected.
+// A unit that does not end is given up, with and without a connection; a build that
+// waits for that is tried again.
+func TestStopInVain(t *testing.T) {
+	m := startManager(t)
+	m.runs()
+	manager := New(slog.New(slog.DiscardHandler))
+	manager.times.stop = 50 * time.Millisecond
+	for _, connected := range []bool{true, false} {
+		if !connected {
+			m.bus.Stop()
+		}
+		err := manager.Stop(t.Context(), testUnit)
+		if !fault.Passes(err) || errors.Is(err, ErrStop) || !strings.Contains(err.Error(), "systemctl status "+testUnit) {
+			t.Errorf("connected %v: err = %v", connected, err)
+		}
+	}
+}
+
+// An end of the service leaves the unit alone, also while nobody is connected.
 func TestRunIsLeft(t *testing.T) {
 	m := startManager(t)
 	r := startRun(t, RunOptions{})
