@@ -39,7 +39,9 @@ func (s *step) outside(ctx context.Context, name string) (string, error) {
 			Status:     func(line string) { s.event(parseProgress(line)) },
 		})
 		if err != nil {
-			if ctx.Err() == nil || errors.Is(context.Cause(ctx), units.ErrStop) {
+			// One that shall stop and was not seen to is still under way, as far as is known.
+			stopped := errors.Is(context.Cause(ctx), units.ErrStop) && errors.Is(err, units.ErrStop)
+			if ctx.Err() == nil || stopped {
 				s.build.Job = nil
 			}
 			return "", err
@@ -75,13 +77,21 @@ func (s *step) stopOther(ctx context.Context, name string) error {
 	if old == nil || old.Step == name && old.Key == s.build.Plan.jobKey(name) {
 		return nil
 	}
+	return s.stopJob(ctx, s.build)
+}
+
+// stopJob ends the unit of a build's job, if there is one.
+func (r *Runner) stopJob(ctx context.Context, b *Build) error {
+	if b.Job == nil || r.RunUnit == nil {
+		return nil
+	}
 	stopped, cancel := context.WithCancelCause(ctx)
 	cancel(units.ErrStop)
-	_, err := s.RunUnit(stopped, units.Name(old.Step, s.build.ID()), units.RunOptions{FollowOnly: true})
+	_, err := r.RunUnit(stopped, units.Name(b.Job.Step, b.ID()), units.RunOptions{FollowOnly: true})
 	if err != nil && !errors.Is(err, units.ErrStop) {
 		return err
 	}
-	s.build.Job = nil
+	b.Job = nil
 	return nil
 }
 

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -211,19 +212,58 @@ func TestOutsideThatVanishes(t *testing.T) {
 	f.wantRuns("follow", "start")
 }
 
-// The service's end leaves the unit and the job; a stop ends both.
+// The service's end leaves the unit and the job; a stop ends both, unless the unit
+// was not seen to end.
 func TestOutsideIsCancelled(t *testing.T) {
+	tests := []struct {
+		name  string
+		cause error
+		ended bool
+		kept  bool
+	}{
+		{"end of the service", nil, false, true},
+		{"end of the service and of the unit", nil, true, true},
+		{"stopped", units.ErrStop, true, false},
+		{"stopped in vain", units.ErrStop, false, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newOutside(t)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			f.unit = func(units.RunOptions) (units.Exit, error) {
+				f.take(nil)
+				cancel(tt.cause)
+				if tt.ended {
+					return units.Exit{}, fmt.Errorf("%w: %w", units.ErrStop, ctx.Err())
+				}
+				return units.Exit{}, ctx.Err()
+			}
+			err := f.run(ctx)
+			if !Interrupted(ctx, err) {
+				t.Errorf("err = %v", err)
+			}
+			if kept := f.build.Job != nil; kept != tt.kept {
+				t.Errorf("job %+v", f.build.Job)
+			}
+		})
+	}
+}
+
+// A build that is cancelled before anybody follows its unit does not leave that
+// behind; the end of the service does.
+func TestOutsideIsCancelledBeforeItIsFollowed(t *testing.T) {
 	for _, cause := range []error{nil, units.ErrStop} {
 		f := newOutside(t)
+		f.build.Job = &JobRecord{Step: StepInstall, Nonce: "A", Key: f.build.Plan.InstallKey}
 		ctx, cancel := context.WithCancelCause(t.Context())
-		f.unit = func(units.RunOptions) (units.Exit, error) {
-			f.take(nil)
-			cancel(cause)
-			return units.Exit{}, ctx.Err()
-		}
-		err := f.run(ctx)
-		if !Interrupted(ctx, err) {
+		cancel(cause)
+		if err := f.run(ctx); !Interrupted(ctx, err) {
 			t.Errorf("cause %v: err = %v", cause, err)
+		}
+		if cause == nil {
+			f.wantRuns()
+		} else {
+			f.wantRuns("stop " + units.Name(StepInstall, f.build.ID()))
 		}
 		if kept := f.build.Job != nil; kept != (cause == nil) {
 			t.Errorf("cause %v: job %+v", cause, f.build.Job)

@@ -89,6 +89,10 @@ func (r *Runner) Publish(ctx context.Context, b *Build) error {
 
 func (r *Runner) run(ctx context.Context, b *Build, name string) error {
 	if err := ctx.Err(); err != nil {
+		// A unit that an earlier esxid started is stopped also if it was not followed yet.
+		if errors.Is(context.Cause(ctx), units.ErrStop) {
+			err = errors.Join(err, r.stopJob(ctx, b))
+		}
 		return &StepError{name, err}
 	}
 	s := &step{Runner: r, build: b, dir: r.Store.Dir(b.ID())}
