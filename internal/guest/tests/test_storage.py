@@ -283,6 +283,18 @@ class WipeTest(unittest.TestCase):
         with self.assertRaisesRegex(host.AgentError, "sdb, sdc and " + DATA + " fit each other; nothing was changed"):
             plan(Esxi({BOOT: (10 ** 9, system((8,))), DATA: (10 ** 9, {})}), (8, 0, 3), layout((1, 90 * GIB)), twins)
 
+    def test_volumes_that_are_not_understood_are_not_taken_for_none(self):
+        esxi = Esxi({BOOT: (200 * GIB // 512, system((8,))), DATA: (10 ** 9, {1: (2048, 9999999)})})
+        answers = esxi.esxcli
+        for text in ("Errors: not now", "Volume Name  Partition\n-----------  ---------\nprecious             1\n",
+                     "Volume Name  Extent Number  Device Name  Partition\n-----------  -------------  -----------  ---------\n"
+                     "precious                 0  naa.1                x\n"):
+            esxi.esxcli = lambda *args: text if args[-2:] == ("extent", "list") else answers(*args)
+            with self.subTest(text), self.assertRaisesRegex(host.AgentError, "cannot understand esxcli storage vmfs extent list"):
+                plan(esxi, (8,), layout((1, GIB * 10)), records())
+        esxi.esxcli = lambda *args: "" if args[-2:] == ("extent", "list") else answers(*args)
+        self.assertIn("partedUtil mklabel DATA gpt", plan(esxi, (8,), layout((1, GIB * 10)), records())[0])
+
     def test_disk_that_esxi_boots_from(self):
         wrong = [{"name": "sda", "maas_id": "sda"}, {"name": "sdb", "maas_id": "sdb", "wwid": BOOT}]
         with self.assertRaisesRegex(host.AgentError, "sdb is ESXi's boot disk, which MAAS takes for another one"):

@@ -7,7 +7,7 @@ of ESXi's has the same identity, because the disks of datastores are wiped.
 
 import re
 
-from host import AgentError, parse_blocks, parse_fields, parse_table
+from host import AgentError, parse_blocks, parse_fields, parse_table, quote
 
 DEVICES = "/vmfs/devices/disks/"
 SECTOR = 512                     # bytes, as partedUtil counts on every disk
@@ -20,7 +20,7 @@ class State:
     def __init__(self, host, version):
         self.host, self.version, self.boot = host, version, None
         self.devices = parse_blocks(host.esxcli("storage", "core", "device", "list"))
-        self.extents = parse_table(host.esxcli("storage", "vmfs", "extent", "list"))
+        self.extents = read_extents(host)
         self.tables, self.serials = {}, {}
         if any(is_nvme(name) for name in self.devices):
             self.serials = nvme_serials(host)
@@ -51,6 +51,18 @@ class State:
     def volume_size(self, name):
         rows = parse_table(self.host.esxcli("storage", "filesystem", "list"))
         return sum(int(row["Size"]) for row in rows if row["Volume Name"] == name)
+
+
+def read_extents(host):
+    """The volumes' partitions. An answer that is not understood must not look like none: what
+    holds no volume may be wiped."""
+    text = host.esxcli("storage", "vmfs", "extent", "list")
+    rows = parse_table(text)
+    wanted = {"Volume Name", "Extent Number", "Device Name", "Partition"}
+    if text.strip() and "--" not in text or not all(wanted <= set(row) and row["Extent Number"].isdigit()
+                                                    and row["Partition"].isdigit() for row in rows):
+        raise AgentError("cannot understand esxcli storage vmfs extent list: {}".format(quote(text)))
+    return rows
 
 
 def is_nvme(name):
