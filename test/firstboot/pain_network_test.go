@@ -236,21 +236,22 @@ func TestTwoSubnetsOnAnInterfaceHaveTwoMACs(t *testing.T) {
 func TestWrongConfigurationLeavesTheOldNetwork(t *testing.T) {
 	t.Parallel()
 	for reason, entries := range map[string][]string{
-		"is in no subnet of this host":  {physical(1, `[{"type": "static", "address": "10.50.0.21/24", "gateway": "10.99.0.1"}]`)},
-		"is not an IP address":          {physical(1, `[{"type": "static", "address": "10.50.0.300/24"}]`)},
-		"takes no IPv4 address with":    {physical(1, `[{"type": "static", "address": "10.50.0.21/32"}]`)},
-		"is configured twice":           {physical(1, "["+static+"]"), physical(2, "["+static+"]")},
-		"eno1 is there twice":           {physical(1, "["+static+"]"), physical(1, manual)},
-		"no interface has an address":   {physical(1, manual)},
-		"ESXi has no bridges":           {physical(1, "["+static+"]"), `{"type": "bridge", "name": "br0", "mac_address": "02:00:5e:77:00:01", "bridge_interfaces": ["eno1"]}`},
-		"its number 4096 is not 0 to":   {physical(1, "["+static+"]"), `{"type": "vlan", "name": "eno1.4096", "vlan_link": "eno1", "vlan_id": 4096}`},
-		"its parent eno7 is no":         {physical(1, "["+static+"]"), `{"type": "vlan", "name": "eno7.5", "vlan_link": "eno7", "vlan_id": 5}`},
-		"cannot have addresses":         {physical(1, "["+static+"]"), physical(2, manual), bond("802.3ad", mac(1), "")},
-		"entries of type infiniband":    {strings.Replace(physical(1, "["+static+"]"), "physical", "infiniband", 1)},
-		"subnets is 'all of them'":      {physical(1, `"all of them"`)},
-		"is not 1280 to 9000":           {strings.Replace(physical(1, "["+static+"]"), "1500", "10000", 1)},
-		"is not a MAC address":          {strings.Replace(physical(1, "["+static+"]"), mac(1), "eno1", 1)},
-		"its gateway fe80::1 is of ano": {physical(1, `[{"type": "static", "address": "10.50.0.21/24", "routes": [{"destination": "10.9.0.0/16", "gateway": "fe80::1"}]}]`)},
+		"is in no subnet of this host":                  {physical(1, `[{"type": "static", "address": "10.50.0.21/24", "gateway": "10.99.0.1"}]`)},
+		"fe80::1 of the route to default is link-local": {physical(1, `[{"type": "static", "address": "2001:db8:50::21/64", "gateway": "fe80::1"}]`)},
+		"is not an IP address":                          {physical(1, `[{"type": "static", "address": "10.50.0.300/24"}]`)},
+		"takes no IPv4 address with":                    {physical(1, `[{"type": "static", "address": "10.50.0.21/32"}]`)},
+		"is configured twice":                           {physical(1, "["+static+"]"), physical(2, "["+static+"]")},
+		"eno1 is there twice":                           {physical(1, "["+static+"]"), physical(1, manual)},
+		"no interface has an address":                   {physical(1, manual)},
+		"ESXi has no bridges":                           {physical(1, "["+static+"]"), `{"type": "bridge", "name": "br0", "mac_address": "02:00:5e:77:00:01", "bridge_interfaces": ["eno1"]}`},
+		"its number 4096 is not 0 to":                   {physical(1, "["+static+"]"), `{"type": "vlan", "name": "eno1.4096", "vlan_link": "eno1", "vlan_id": 4096}`},
+		"its parent eno7 is no":                         {physical(1, "["+static+"]"), `{"type": "vlan", "name": "eno7.5", "vlan_link": "eno7", "vlan_id": 5}`},
+		"cannot have addresses":                         {physical(1, "["+static+"]"), physical(2, manual), bond("802.3ad", mac(1), "")},
+		"entries of type infiniband":                    {strings.Replace(physical(1, "["+static+"]"), "physical", "infiniband", 1)},
+		"subnets is 'all of them'":                      {physical(1, `"all of them"`)},
+		"is not 1280 to 9000":                           {strings.Replace(physical(1, "["+static+"]"), "1500", "10000", 1)},
+		"is not a MAC address":                          {strings.Replace(physical(1, "["+static+"]"), mac(1), "eno1", 1)},
+		"its gateway fe80::1 is of ano":                 {physical(1, `[{"type": "static", "address": "10.50.0.21/24", "routes": [{"destination": "10.9.0.0/16", "gateway": "fe80::1"}]}]`)},
 	} {
 		t.Run(reason, func(t *testing.T) {
 			t.Parallel()

@@ -263,7 +263,13 @@ def check(network, subnets):
         return  # a lease may bring the network of any gateway
     for family, destination, gateway in network.routes:
         if not any(s.family == family and network_of(family, gateway, s.bits) == s.network() for s in subnets):
-            raise AgentError("gateway {} of the route to {} is in no subnet of this host".format(gateway, destination))
+            why = "is link-local, which is not supported" if is_link_local(family, gateway) else "is in no subnet of this host"
+            raise AgentError("gateway {} of the route to {} {}: change it in MAAS".format(gateway, destination, why))
+
+
+def is_link_local(family, address):
+    """Whether it is in fe80::/10 (RFC 4291, 2.5.6), which MAAS takes for the gateway of any subnet."""
+    return family == 6 and network_of(6, address, 10) == "fe80::/10"
 
 
 def choose_management(network):
