@@ -124,6 +124,16 @@ func TestBondMemberWithoutNICIsRefused(t *testing.T) {
 	d.isRefused("no network interfaces have the MAC address " + mac(2))
 }
 
+// A machine whose NIC was replaced after MAAS had looked at it.
+func TestUnknownMACLeavesTheOldNetwork(t *testing.T) {
+	t.Parallel()
+	d := start(t, "b-bond-vlans-static", "7.0.3")
+	d.hardware.NICs[1].MAC = "02:00:5e:99:00:01"
+	d.run()
+	d.failed("no network interfaces have the MAC address 02:00:5e:20:00:02")
+	d.oldNetwork()
+}
+
 // The bond has a MAC address of its own: which member is to be active is not known.
 func TestBondMACOfNoMember(t *testing.T) {
 	t.Parallel()
