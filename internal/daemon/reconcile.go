@@ -269,10 +269,11 @@ func (d *Daemon) owner(name string) *build.Build {
 	return best
 }
 
-// published says whether a target has a build of an ISO.
+// published says whether a target has a build of an ISO. Of one that is being
+// published it is what was so before.
 func (d *Daemon) published(sum string) bool {
 	for _, b := range d.builds {
-		if b.Plan.ISO.SHA256 == sum && len(b.Published) > 0 {
+		if b.Plan.ISO.SHA256 == sum && len(d.visible(b).Published) > 0 {
 			return true
 		}
 	}

@@ -224,3 +224,21 @@ func TestSpoiledImageIsMadeAnew(t *testing.T) {
 		t.Error("the spoiled image still counts as verified")
 	}
 }
+
+// The record of a build that is being published belongs to its worker, who writes
+// down each target: only the copy may be read meanwhile.
+func TestPublishedOfARunningBuild(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	b := &build.Build{Plan: build.Plan{ID: "8.0.3-1-00000000"}, State: build.Built}
+	b.Plan.ISO.SHA256 = "sum"
+	r.builds[b.ID()] = b
+	r.live[b.ID()] = r.newLive(b)
+	b.Published = map[string]build.Publication{"t": {}}
+	if r.published("sum") {
+		t.Error("the worker's record was read")
+	}
+	delete(r.live, b.ID())
+	if !r.published("sum") {
+		t.Error("it is not published although its worker has given it back")
+	}
+}

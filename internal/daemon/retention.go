@@ -19,7 +19,7 @@ import (
 func (d *Daemon) prune() {
 	images := map[string]int{}
 	for _, b := range d.builds {
-		if hasImage(b) && (d.isCurrent(b) || len(b.Published) > 0) {
+		if hasImage(b) && (d.isCurrent(b) || len(d.visible(b).Published) > 0) {
 			images[b.Plan.Name]++
 		}
 	}

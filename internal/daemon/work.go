@@ -211,7 +211,7 @@ func (d *Daemon) stepRunner() runner {
 // have this one now, and would have to get another one again.
 func (d *Daemon) disown(b *build.Build) {
 	for _, other := range d.builds {
-		if other != b && other.Plan.Name == b.Plan.Name && len(other.Published) > 0 && !d.isRunning(other) {
+		if other != b && other.Plan.Name == b.Plan.Name && !d.isRunning(other) && len(other.Published) > 0 {
 			other.Published = nil
 			d.save(other)
 		}
