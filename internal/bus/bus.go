@@ -94,7 +94,7 @@ func (s *Server) Run(ctx context.Context) {
 func (s *Server) serve(ctx context.Context, ready func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	here := &session{Server: s, exporter: &exporter{specs: specs()}, ctx: ctx}
+	here := &session{Server: s, exporter: &exporter{specs: specs()}, ctx: ctx, calls: map[string]int{}}
 	conn, err := dbus.ConnectSystemBus(dbus.WithHandler(here), dbus.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("cannot reach the system bus: %w", err)

@@ -335,6 +335,26 @@ func TestDescriptorThatIsNotThere(t *testing.T) {
 	}
 }
 
+// One connection cannot keep the service busy with any number of calls, and not at all
+// keep others from being served.
+func TestManyCalls(t *testing.T) {
+	f, _, conn := started(t)
+	running := conn.Object(Name, BuildPath(runningID))
+	replies := make(chan *dbus.Call, maxCalls+1)
+	f.mu.Lock() // nothing gets done
+	for range maxCalls + 1 {
+		running.Go(BuildInterface+".Cancel", 0, replies, noOptions)
+	}
+	refused := <-replies
+	check(t, connect(t).Object(Name, Root).Call(ObjectManager+".GetManagedObjects", 0).Err)
+	f.mu.Unlock()
+	wantError(t, refused.Err, "org.freedesktop.DBus.Error.LimitsExceeded")
+	for range maxCalls {
+		check(t, (<-replies).Err)
+	}
+	check(t, running.Call(BuildInterface+".Cancel", 0, noOptions).Err)
+}
+
 func openFiles(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

@@ -19,6 +19,33 @@ type session struct {
 	*exporter
 	ctx        context.Context // ends with the connection
 	refreshing sync.Mutex
+
+	counting sync.Mutex
+	calls    map[string]int // that are being worked on, by their sender
+}
+
+// maxCalls is how many calls of one connection are worked on at a time. Some take as long as
+// a person needs to type a password, and each takes memory.
+const maxCalls = 32
+
+// enter counts a call of a sender, and says whether it may be worked on.
+func (s *session) enter(sender string) bool {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	if s.calls[sender] >= maxCalls {
+		return false
+	}
+	s.calls[sender]++
+	return true
+}
+
+// leave ends what enter began.
+func (s *session) leave(sender string) {
+	s.counting.Lock()
+	defer s.counting.Unlock()
+	if s.calls[sender]--; s.calls[sender] == 0 {
+		delete(s.calls, sender)
+	}
 }
 
 func (s *session) LookupObject(dbus.ObjectPath) (dbus.ServerObject, bool) { return s, true }
@@ -42,6 +69,10 @@ func (s *session) Call(args ...any) ([]any, error) {
 		return nil, dbus.ErrMsgInvalidArg
 	}
 	defer c.closeFiles()
+	if !s.enter(c.sender) {
+		return nil, dbus.NewError("org.freedesktop.DBus.Error.LimitsExceeded", []any{"too many calls at a time: wait for the replies of some"})
+	}
+	defer s.leave(c.sender)
 	if c.method.action != "" {
 		if err := c.authorize(c.method.action); err != nil {
 			return nil, toDBus(err)
