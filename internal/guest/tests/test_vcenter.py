@@ -103,6 +103,16 @@ class ClientTest(unittest.TestCase):
                 vcenter.check(self.client(**{key: value}), "esx1.example")
             self.assertIn(reason, str(caught.exception))
 
+    def test_answer_that_never_ends(self):
+        client = self.client()
+        drip = unittest.mock.MagicMock(headers={})
+        drip.read1.side_effect = lambda size: self.clock.sleep(20) or b"x"
+        client.opener = unittest.mock.MagicMock()
+        client.opener.open.return_value.__enter__.return_value = drip
+        with self.assertRaisesRegex(host.AgentError, "cannot reach vCenter vc: its answer takes too long"):
+            client.patiently("GET", "/api/vcenter/host")
+        self.assertLess(self.clock.slept, 2 * vcenter.PATIENCE)
+
     def test_redirects_are_not_followed(self):
         with self.assertRaisesRegex(host.AgentError, "status 302"):
             vcenter.check(self.client(**{"POST_/api/session": 302}), "esx1.example")

@@ -44,6 +44,23 @@ def port_of(endpoint):
     return port
 
 
+def read_body(answer, clock):
+    """The body of an answer, complete, which must not take much longer than the attempt."""
+    length = str(answer.headers.get("Content-Length"))
+    wanted = min(int(length), MAX_BODY) if length.isdigit() else MAX_BODY
+    body, end = b"", clock.monotonic() + 2 * TIMEOUT
+    while len(body) < wanted:
+        part = answer.read1(wanted - len(body))
+        if not part:
+            break
+        body += part
+        if clock.monotonic() > end:
+            raise OSError("its answer takes too long")
+    if length.isdigit() and len(body) < wanted:
+        raise OSError("its answer was cut short")
+    return body
+
+
 class Client:
     def __init__(self, reporting, journal, deadline):
         self.endpoint = str(reporting.get("endpoint"))
@@ -112,26 +129,10 @@ class Client:
         request = urllib.request.Request(url, data=data, headers=headers)
         try:
             with self.opener.open(request, timeout=TIMEOUT) as answer:
-                return answer.getcode(), answer.headers, self.read(answer)
+                return answer.getcode(), answer.headers, read_body(answer, self.clock)
         except urllib.error.HTTPError as e:  # its body may quote the secret: not read
             e.close()
             return e.code, e.headers, b""
-
-    def read(self, answer):
-        """The body of an answer, complete, which must not take much longer than the attempt."""
-        length = str(answer.headers.get("Content-Length"))
-        wanted = min(int(length), MAX_BODY) if length.isdigit() else MAX_BODY
-        body, end = b"", self.clock.monotonic() + 2 * TIMEOUT
-        while len(body) < wanted:
-            part = answer.read1(wanted - len(body))
-            if not part:
-                break
-            body += part
-            if self.clock.monotonic() > end:
-                raise OSError("its answer takes too long")
-        if length.isdigit() and len(body) < wanted:
-            raise OSError("its answer was cut short")
-        return body
 
     def authorization(self):
         consumer, token, secret = (urllib.parse.quote(k, safe="") for k in self.keys)

@@ -28,7 +28,7 @@ import urllib.parse
 import urllib.request
 
 from host import AgentError, Deadline
-from maas import NoRedirect
+from maas import NoRedirect, read_body
 
 FILE = "/altbootbank/maas/vcenter.yaml"  # fixed in MAAS
 ACCOUNT = "esxid-join"
@@ -39,7 +39,6 @@ PATIENCE = 5 * 60              # seconds until vCenter has to answer
 LONGEST_PAUSE = 20             # seconds between two attempts
 TIMEOUT = 30                   # seconds for a request
 JOIN_TIMEOUT = 5 * 60          # seconds for adding the host, during which vCenter installs its agent
-MAX_BODY = 1 << 20             # bytes
 KEYS = ("vcenter_server", "vcenter_username", "vcenter_password", "vcenter_datacenter")
 
 
@@ -151,10 +150,10 @@ class Client:
         request = urllib.request.Request(self.base + path, data=data, headers=headers, method=method)
         try:
             with self.opener.open(request, timeout=max(1, min(timeout, self.deadline.left()))) as answer:
-                return self.value(answer.read(MAX_BODY))
+                return self.value(read_body(answer, self.deadline.clock))
         except urllib.error.HTTPError as e:
             with contextlib.closing(e):
-                raise Refused(e.code, "{} refused: {}".format(self.name, why(e)))
+                raise Refused(e.code, "{} refused: {}".format(self.name, why(e, self.deadline.clock)))
         except http.client.HTTPException as e:
             raise OSError("no answer in HTTP: {}".format(type(e).__name__))
         except (ssl.SSLError, ssl.CertificateError, urllib.error.URLError) as e:
@@ -223,10 +222,10 @@ def rows(value, key):
     return value
 
 
-def why(error):
+def why(error, clock):
     """vCenter's own words for an error, else the status."""
     try:
-        value = json.loads(error.read(MAX_BODY).decode("utf-8"))
+        value = json.loads(read_body(error, clock).decode("utf-8"))
         messages = value.get("messages") or value["value"]["messages"]
         text = " ".join(messages[0]["default_message"].split())[:300]
     except Exception:  # whatever it sent, the status stands
