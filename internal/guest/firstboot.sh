@@ -12,10 +12,13 @@ say() {
 # still there, it was killed or could not start: a second start brings the old
 # network back and tells MAAS.
 configure() {
+	log=$1/firstboot.log
+	# Where the bank cannot be written, the agent can still tell MAAS so.
+	( : >>"$log" ) || log=/dev/null
 	for attempt in 1 2; do
 		[ -f "$1/agent.py" ] || break
 		[ "$attempt" = 1 ] || say "the agent ended before it was done, starting it again"
-		/bin/python -B "$1/agent.py" "$1" 2>>"$1/firstboot.log" && return 0
+		/bin/python -B "$1/agent.py" "$1" 2>>"$log" && return 0
 	done
 	return 1
 }

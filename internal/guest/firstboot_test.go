@@ -79,6 +79,15 @@ func TestFirstBootShowsFailure(t *testing.T) {
 	}
 }
 
+// The shell does not start a program whose output has no place to go.
+func TestFirstBootStartsAgentWithoutALog(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "bootbank/esxid/firstboot.log/is-a-directory"), "")
+	if ok, console, _ := runFirstBootIn(t, dir, map[string]string{"bootbank": "pass"}); !ok {
+		t.Errorf("the agent was not started: %s", console)
+	}
+}
+
 // An agent that is killed is started again, once.
 func TestFirstBootAfterKill(t *testing.T) {
 	const dies = "import os, signal; open(os.path.dirname(__file__) + '/starts', 'a').write('x')\n"
