@@ -29,7 +29,7 @@ func newLogsCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
 			return withBuild(ctx, args[0], func(c *client.Client, _ *client.State, b client.Build) error {
-				l.client, l.build, l.out = c, b.ID, cmd.OutOrStdout()
+				l.client, l.build, l.out, l.messages = c, b.ID, cmd.OutOrStdout(), cmd.ErrOrStderr()
 				if l.console {
 					return l.showConsole(ctx)
 				}
@@ -47,10 +47,11 @@ func newLogsCommand() *cobra.Command {
 type logs struct {
 	follow, console, asJSON bool
 
-	client *client.Client
-	build  string
-	out    io.Writer
-	cursor string // of the last journal entry that was printed
+	client   *client.Client
+	build    string
+	out      io.Writer
+	messages io.Writer
+	cursor   string // of the last journal entry that was printed
 }
 
 // ended says whether the build is as it will stay, if nobody asks for something else.
@@ -75,7 +76,11 @@ type entry struct {
 // following is read afterwards.
 func (l *logs) showJournal(ctx context.Context) error {
 	if !l.follow {
-		return l.journal(ctx)
+		err := l.journal(ctx)
+		if err == nil && l.cursor == "" {
+			_, err = fmt.Fprintln(l.messages, "The journal has nothing about this build that you may read: root and the groups adm and systemd-journal may read all of it.")
+		}
+		return err
 	}
 	changes, err := l.client.Changes()
 	if err != nil {
@@ -244,15 +249,22 @@ func (l *logs) openConsole(ctx context.Context, mayCome bool) (io.ReadCloser, er
 	return nil, err
 }
 
-// cleaned is a text without what a terminal would act on.
+// cleaned is a text without what a terminal would act on. A serial line ends its lines
+// with CR and LF, of which LF is enough; beyond ASCII there are controls again, alone and
+// in UTF-8.
 type cleaned struct{ r io.Reader }
 
 func (c *cleaned) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	for i, b := range p[:n] {
-		if b < 0x20 && b != '\n' && b != '\t' || b == 0x7f {
-			p[i] = '?'
+	kept := p[:0]
+	for _, b := range p[:n] {
+		switch {
+		case b == '\r':
+			continue
+		case b < 0x20 && b != '\n' && b != '\t' || b >= 0x7f:
+			b = '?'
 		}
+		kept = append(kept, b)
 	}
-	return n, err
+	return len(kept), err
 }
