@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -28,6 +30,9 @@ func newPublishCommand() *cobra.Command {
 			cfg, err := loadConfig(configPath)
 			if err != nil {
 				return err
+			}
+			if _, err := os.Stat(args[0]); errors.Is(err, fs.ErrNotExist) {
+				return fault.New(fault.Input, "cannot publish %s: there is no such file; the image of a build is where this says: esxid show BUILD", args[0])
 			}
 			m, err := build.ReadManifest(args[0])
 			if err != nil {
