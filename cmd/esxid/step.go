@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
@@ -38,7 +39,7 @@ func newStepCommand() *cobra.Command {
 				Progress: tellManager,
 			})
 			if err != nil {
-				tellManager(printable(err.Error()))
+				tellManager(err.Error())
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s done: %s\n", args[0], printable(note))
@@ -49,8 +50,10 @@ func newStepCommand() *cobra.Command {
 	return cmd
 }
 
-// tellManager shows a line in the unit's status, from where the service has it.
-func tellManager(line string) {
+// tellManager shows a text in the unit's status, from where the service has it. It
+// makes one line of it: to systemd another one would be another message.
+func tellManager(text string) {
+	line := strings.ReplaceAll(printable(text), "\n", "; ")
 	// Without a manager this does nothing; with one, a lost line is no reason to stop.
 	_, _ = sd.SdNotify(false, "STATUS="+line)
 }
