@@ -140,6 +140,7 @@ class KeysTest(IdentityTest):
 
     def test_what_is_no_key(self):
         self.assertEqual(self.add("# keys\n<html>\ncommand=\"x\"\n" + RSA), RSA + "\n")
+        self.assertIn("warning: 2 of MAAS's 3 SSH keys", "".join(self.journal.lines))
 
     def test_ed25519_on_8(self):
         self.add(RSA + "\n" + ED, (8, 0, 3))

@@ -79,7 +79,11 @@ def is_own(host):
 
 def add_keys(text, version, journal):
     """Adds the SSH keys of the machine's owner to root's."""
-    keys = [line.strip() for line in text.splitlines() if re.match(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+( |$)", line.strip())]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    keys = [line for line in lines if re.match(r"[a-z0-9@.-]+ [A-Za-z0-9+/=]+( |$)", line)]
+    if len(keys) < len(lines):
+        journal.say("warning: {} of MAAS's {} SSH keys are not of the form TYPE KEY and left out".format(
+            len(lines) - len(keys), len(lines)))
     try:
         with open(path(KEYS)) as f:
             known = f.read().splitlines()
