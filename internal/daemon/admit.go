@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,14 +150,17 @@ func (d *Daemon) reject(ctx context.Context, path, reason string) {
 	d.refresh()
 }
 
-// retryFailed gives the builds of an ISO that was dropped again another try.
+// retryFailed gives the build of an ISO that was dropped again another try. Those it
+// had before are kept as they are: nothing asks for them. Of an ISO that was gone it
+// is not known yet which one is asked for.
 func (d *Daemon) retryFailed(sum string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, b := range d.builds {
-		if b.Plan.ISO.SHA256 != sum || b.State != build.Failed {
+	for id, b := range d.builds {
+		if b.Plan.ISO.SHA256 != sum || b.State != build.Failed || cmp.Or(d.current[sum], id) != id {
 			continue
 		}
+		b.Error = nil
 		d.transition(b, build.Queued)
 	}
 }

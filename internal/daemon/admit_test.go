@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/esxid/esxid/internal/build"
 	"github.com/esxid/esxid/internal/iso"
 	"github.com/esxid/esxid/internal/watch"
 )
@@ -182,5 +183,33 @@ func TestNoRoomForTheReason(t *testing.T) {
 	r.onISO(t.Context(), watch.Event{Kind: watch.Complete, Path: path})
 	if got := names(t, r.rejected()) + " and " + names(t, r.incoming()); got != "x.iso x.iso.reason and " {
 		t.Errorf("rejected and incoming hold %q", got)
+	}
+}
+
+// An ISO that is dropped again gives its build another try, as if nothing had been;
+// what failed before an override was changed stays for whoever looks into it.
+func TestDroppedAgain(t *testing.T) {
+	r := prepared(t)
+	const sum = "5"
+	for _, id := range []string{"8.0.3-1-00000000", "8.0.3-1-11111111"} {
+		b := &build.Build{Plan: build.Plan{ID: id}, State: build.Failed, Error: &build.ErrorRecord{Message: "cancelled by alice", Cancelled: true}}
+		b.Plan.ISO.SHA256 = sum
+		r.builds[id] = b
+		if err := os.Mkdir(r.store.Dir(id), 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.current[sum] = "8.0.3-1-11111111"
+	r.retryFailed(sum)
+	if b := r.builds["8.0.3-1-11111111"]; b.State != build.Queued || b.Error != nil {
+		t.Errorf("its build is %s: %+v", b.State, b.Error)
+	}
+	if b := r.builds["8.0.3-1-00000000"]; b.State != build.Failed || b.Error == nil {
+		t.Errorf("its build before is %s: %+v", b.State, b.Error)
+	}
+	delete(r.current, sum) // the ISO was gone
+	r.retryFailed(sum)
+	if b := r.builds["8.0.3-1-00000000"]; b.State != build.Queued {
+		t.Errorf("the build of an ISO that was gone is %s", b.State)
 	}
 }
