@@ -56,10 +56,14 @@ type shown struct {
 }
 
 func (s shown) write(w io.Writer, now time.Time) error {
+	state, progress := buildState(s.Build), buildProgress(s.Build, now)
+	if progress == formatTime(s.Finished, now) {
+		progress = "" // it has a line of its own
+	}
 	lines := [][]string{
 		{"Build:", s.ID}, {"Name:", s.Name}, {"Title:", s.Title}, {"ISO:", s.Product + " " + isoOf(s.Build)}, {"ISO sha256:", s.ISOSHA256},
 		{"Kickstart:", strings.Join(s.Kickstart, ", ")},
-		{"State:", buildState(s.Build)}, {"", buildProgress(s.Build, now)}, {"", s.Message},
+		{"State:", state}, {"", progress}, {"", s.Message},
 		{"Queued:", formatTime(s.Queued, now)}, {"Started:", formatTime(s.Started, now)}, {"Finished:", formatTime(s.Finished, now)},
 	}
 	for i, step := range s.Steps {
