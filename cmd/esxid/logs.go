@@ -112,7 +112,7 @@ func (l *logs) showJournal(ctx context.Context) error {
 			return err
 		case _, ok := <-changes:
 			if !ok {
-				return fault.New(fault.Unavailable, "the system bus closed the connection")
+				return fault.As(fault.Unavailable, client.ErrBusClosed)
 			}
 		}
 	}
@@ -231,7 +231,7 @@ func (l *logs) showConsole(ctx context.Context) error {
 			return nil
 		case _, ok := <-changes:
 			if !ok {
-				return fault.New(fault.Unavailable, "the system bus closed the connection")
+				return fault.As(fault.Unavailable, client.ErrBusClosed)
 			}
 		}
 	}

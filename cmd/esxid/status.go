@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -81,7 +82,7 @@ func watchStatus(ctx context.Context, w io.Writer, asJSON bool) error {
 		case err == nil:
 			running = true
 			err = view.show(state)
-		case fault.ClassOf(err) == fault.Unavailable && running:
+		case fault.ClassOf(err) == fault.Unavailable && !errors.Is(err, client.ErrBusClosed) && running:
 			// It was there: it is being restarted or upgraded.
 			err = view.say("esxid is not running")
 		}
@@ -93,7 +94,7 @@ func watchStatus(ctx context.Context, w io.Writer, asJSON bool) error {
 			return nil // that is how a watch ends
 		case _, ok := <-changes:
 			if !ok {
-				return fault.New(fault.Unavailable, "the system bus closed the connection")
+				return fault.As(fault.Unavailable, client.ErrBusClosed)
 			}
 		}
 	}

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -177,6 +179,10 @@ func (c *Client) change(ctx context.Context, path dbus.ObjectPath, iface, method
 	return <-c.conn.SendWithContext(ctx, msg, make(chan *dbus.Call, 1)).Done
 }
 
+// ErrBusClosed is the error when there was a bus and there is none any more, or another one. It
+// says nothing about the service.
+var ErrBusClosed = errors.New("the system bus closed the connection")
+
 // explain gives an error of a call the class it has at the service, and says what to
 // do about one of the bus.
 func explain(what string, err error) error {
@@ -186,6 +192,8 @@ func explain(what string, err error) error {
 		return nil
 	case errors.Is(err, context.DeadlineExceeded):
 		return fault.New(fault.TryLater, "cannot %s: the service does not answer", what)
+	case errors.Is(err, dbus.ErrClosed), errors.Is(err, io.EOF), errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+		return fault.As(fault.Unavailable, fmt.Errorf("cannot %s: %w", what, ErrBusClosed))
 	case !errors.As(err, &e):
 		return fmt.Errorf("cannot %s: %w", what, err)
 	}

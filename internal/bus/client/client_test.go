@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"math"
 	"strings"
 	"testing"
@@ -30,6 +31,8 @@ func TestExplain(t *testing.T) {
 		{bus("org.freedesktop.DBus.Error.UnknownObject"), fault.TryLater, "gone"},
 		{bus("com.example.Other"), fault.Failed, "because"},
 		{context.DeadlineExceeded, fault.TryLater, "does not answer"},
+		{dbus.ErrClosed, fault.Unavailable, "cannot look: the system bus closed the connection"},
+		{io.EOF, fault.Unavailable, "cannot look: the system bus closed the connection"},
 		{errors.New("broken"), fault.Failed, "cannot look: broken"},
 	} {
 		got := explain("look", c.err)
