@@ -161,7 +161,7 @@ func fieldName(key string) string {
 		}
 		return r
 	}, key)
-	return cut(name, 40) // with the prefix: the journal takes 64
+	return name[:min(len(name), 40)] // with the prefix: the journal takes 64
 }
 
 // oneLine is a message without anything that ends a line or moves a cursor.

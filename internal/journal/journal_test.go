@@ -236,3 +236,16 @@ func TestNewHandler(t *testing.T) {
 		t.Errorf("as text: %q", got)
 	}
 }
+
+// A field with another character in its name is one that the journal leaves out.
+func TestFieldName(t *testing.T) {
+	for key, want := range map[string]string{
+		"iso_build":             "ISO_BUILD",
+		"größe (GiB)":           "GR__E__GIB_",
+		strings.Repeat("a", 50): strings.Repeat("A", 40),
+	} {
+		if got := fieldName(key); got != want {
+			t.Errorf("fieldName(%q) = %q, want %q", key, got, want)
+		}
+	}
+}
