@@ -257,7 +257,7 @@ func (d *Daemon) Build(ctx context.Context, f *os.File, name, by string) (string
 		return "", fault.New(fault.Input, "cannot use the ISO: it is not a regular file")
 	}
 	name = readable(filepath.Base(strings.ToValidUTF8(name, "?")))
-	name = name[:min(len(name), maxRejected)]
+	name = strings.ToValidUTF8(name[:min(len(name), maxRejected)], "") // not half a letter
 	d.log.Info(fmt.Sprintf("Reading %s for %s.", name, by), "file", name, "by", by)
 	path, err := d.copyIn(ctx, f, info.Size())
 	if err != nil {

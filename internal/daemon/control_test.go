@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/esxid/esxid/internal/build"
 	"github.com/esxid/esxid/internal/fault"
@@ -299,7 +300,7 @@ func TestBuildFromOpenFile(t *testing.T) {
 	for _, bad := range []string{broken, t.TempDir(), "/dev/zero"} {
 		f, err := os.Open(bad)
 		r.check(err)
-		if _, err := r.Build(t.Context(), f, "c.iso", "alice"); fault.ClassOf(err) != fault.Input {
+		if _, err := r.Build(t.Context(), f, "c"+strings.Repeat("é", maxRejected), "alice"); fault.ClassOf(err) != fault.Input || !utf8.ValidString(err.Error()) {
 			t.Errorf("%s: %v", bad, err)
 		}
 		f.Close()
