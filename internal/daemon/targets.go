@@ -46,7 +46,16 @@ type observed struct {
 	note func(ctx context.Context, name string, err error)
 }
 
+// Publish begins with a check: the upload itself would try for minutes before it
+// gives a target up that is not there, and nobody would be told meanwhile.
 func (o observed) Publish(ctx context.Context, img publish.Image, progress func(done, total int64)) (publish.Result, error) {
+	limited, cancel := context.WithTimeout(ctx, checkLimit)
+	err := o.Check(limited)
+	cancel()
+	if fault.ClassOf(err) == fault.Unavailable {
+		o.note(ctx, o.Name(), err)
+		return publish.Result{}, err
+	}
 	r, err := o.Publisher.Publish(ctx, img, progress)
 	o.note(ctx, o.Name(), err)
 	return r, err

@@ -119,6 +119,22 @@ func TestPublicationShowsTheTarget(t *testing.T) {
 	}
 }
 
+// Nothing is sent to a target that does not answer, so that it is told of at once.
+func TestNothingIsSentToATargetThatIsNotThere(t *testing.T) {
+	gone := fault.New(fault.Unavailable, "nobody answers")
+	var noted error
+	target := &moodyTarget{err: gone}
+	o := observed{target, func(_ context.Context, _ string, err error) { noted = err }}
+	if _, err := o.Publish(t.Context(), publish.Image{}, nil); !errors.Is(err, gone) || !errors.Is(noted, gone) {
+		t.Errorf("err = %v, noted %v", err, noted)
+	}
+	// What else a check finds may be in the way, and may not: the upload shows it.
+	target.set(fault.New(fault.Config, "the clock is wrong"))
+	if _, err := o.Publish(t.Context(), publish.Image{}, nil); err == nil || errors.Is(err, gone) {
+		t.Errorf("err = %v, want the fake target's own: it was sent", err)
+	}
+}
+
 type failingTarget struct {
 	fakeTarget
 	err error
