@@ -141,13 +141,13 @@ func TestReloadKeepsTheStateDirectory(t *testing.T) {
 	r.run()
 	m.until("READY=1")
 	r.cfg = &config.Config{StateDir: t.TempDir(), RuntimeDir: t.TempDir(), KickstartDir: old.KickstartDir}
-	write("")
+	write("[service]\nsteps = \"process\"\n")
 	r.Reload()
 	m.until("READY=1")
 	if cfg := r.settings().cfg; cfg.StateDir != old.StateDir || cfg.RuntimeDir != old.RuntimeDir {
 		t.Errorf("now %s and %s", cfg.StateDir, cfg.RuntimeDir)
 	}
-	for _, want := range []string{"state_dir stays " + old.StateDir, "runtime_dir stays " + old.RuntimeDir} {
+	for _, want := range []string{"state_dir stays " + old.StateDir, "runtime_dir stays " + old.RuntimeDir, "service.steps stays " + old.Service.Steps} {
 		if r.logs.count("", want) != 1 {
 			t.Errorf("%q is not said", want)
 		}

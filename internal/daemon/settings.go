@@ -104,16 +104,17 @@ func (d *Daemon) refuse(err error) {
 }
 
 // keepFixed puts back into a configuration what can only change with a restart:
-// the lock, the records and the running builds are in these directories.
+// the lock, the records and the running builds are in these directories, and it is
+// decided at the start where steps run.
 func (d *Daemon) keepFixed(cfg *config.Config) {
 	old := d.settings().cfg
-	for _, dir := range []struct {
+	for _, fixed := range []struct {
 		key       string
 		next, old *string
-	}{{"state_dir", &cfg.StateDir, &old.StateDir}, {"runtime_dir", &cfg.RuntimeDir, &old.RuntimeDir}} {
-		if *dir.next != *dir.old {
-			d.log.Warn(fmt.Sprintf("%s stays %s until the service is restarted.", dir.key, *dir.old), "key", dir.key)
-			*dir.next = *dir.old
+	}{{"state_dir", &cfg.StateDir, &old.StateDir}, {"runtime_dir", &cfg.RuntimeDir, &old.RuntimeDir}, {"service.steps", &cfg.Service.Steps, &old.Service.Steps}} {
+		if *fixed.next != *fixed.old {
+			d.log.Warn(fmt.Sprintf("%s stays %s until the service is restarted.", fixed.key, *fixed.old), "key", fixed.key)
+			*fixed.next = *fixed.old
 		}
 	}
 }
