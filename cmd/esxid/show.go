@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,7 +79,7 @@ func (s shown) write(w io.Writer, now time.Time) error {
 			[]string{"Image:", s.Image.Path}, []string{"", fmt.Sprintf("%s, %s on a host's disk", formatBytes(float64(s.Image.PackedSize)), formatBytes(float64(s.Image.RawSize)))},
 			[]string{"", "sha256 " + s.Image.SHA256})
 	}
-	for i, target := range sortedKeys(s.Published) {
+	for i, target := range slices.Sorted(maps.Keys(s.Published)) {
 		lines = append(lines, []string{label("Published:", i), target + ": " + s.Published[target]})
 	}
 	for _, line := range lines {
@@ -99,15 +100,6 @@ func label(name string, i int) string {
 		return ""
 	}
 	return name
-}
-
-func sortedKeys(m map[string]string) []string {
-	var keys []string
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // saveScreen writes a picture of the screen of a build's installer to a file, which appears
