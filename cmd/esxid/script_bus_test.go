@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/esxid/esxid/internal/bus/client"
 	"github.com/esxid/esxid/internal/fault"
+	"github.com/esxid/esxid/test/privatebus"
 )
 
 // busKey is where a script keeps its system bus.
@@ -25,28 +25,6 @@ type busState struct {
 	dir  string
 	stop func()
 }
-
-const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>system</type>
-  <listen>unix:path=%s/bus</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow user="*"/>
-    <deny own="*"/>
-    <deny send_type="method_call"/>
-    <allow send_type="signal"/>
-    <allow send_requested_reply="true" send_type="method_return"/>
-    <allow send_requested_reply="true" send_type="error"/>
-    <allow receive_type="method_call"/>
-    <allow receive_type="method_return"/>
-    <allow receive_type="error"/>
-    <allow receive_type="signal"/>
-    <allow send_destination="org.freedesktop.DBus"/>
-  </policy>
-  <include>%s</include>
-</busconfig>`
 
 // systemBus starts a system bus for the script, with our policy; the second time it
 // restarts it.
@@ -62,7 +40,7 @@ func systemBus(ts *testscript.TestScript, _ bool, _ []string) {
 		ts.Check(err)
 		ts.Defer(func() { _ = os.RemoveAll(dir) })
 		policy := filepath.Join(sourceDir, "../../systemd/org.esxid1.conf")
-		ts.Check(errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "conf"), fmt.Appendf(nil, busConfig, dir, policy), 0o644)))
+		ts.Check(errors.Join(os.Chmod(dir, 0o755), os.WriteFile(filepath.Join(dir, "conf"), privatebus.SystemConfiguration(dir, policy), 0o644)))
 		state.dir = dir
 	}
 	dir := state.dir

@@ -20,6 +20,7 @@ import (
 	"github.com/esxid/esxid/internal/build"
 	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/iso"
+	"github.com/esxid/esxid/test/privatebus"
 )
 
 // TestMain lets the test program be another user who calls a method.
@@ -119,30 +120,7 @@ func startBus(t *testing.T) *systemBus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := fmt.Sprintf(`<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <type>system</type>
-  <listen>unix:path=%s/bus</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow user="*"/>
-    <deny own="*"/>
-    <deny send_type="method_call"/>
-    <allow send_type="signal"/>
-    <allow send_requested_reply="true" send_type="method_return"/>
-    <allow send_requested_reply="true" send_type="error"/>
-    <allow receive_type="method_call"/>
-    <allow receive_type="method_return"/>
-    <allow receive_type="error"/>
-    <allow receive_type="signal"/>
-    <allow send_destination="org.freedesktop.DBus"/>
-    <allow send_destination="org.freedesktop.PolicyKit1"/>
-  </policy>
-  <policy user="root"><allow own="org.freedesktop.PolicyKit1"/></policy>
-  <include>%s</include>
-</busconfig>`, dir, policy)
-	if err := os.WriteFile(filepath.Join(dir, "bus.conf"), []byte(config), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "bus.conf"), privatebus.SystemConfiguration(dir, policy), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	b := &systemBus{dir: dir}

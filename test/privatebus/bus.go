@@ -26,6 +26,36 @@ const configuration = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus
 </busconfig>
 `
 
+const systemConfiguration = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>system</type>
+  <listen>unix:path=%s/bus</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="*"/>
+    <deny own="*"/>
+    <deny send_type="method_call"/>
+    <allow send_type="signal"/>
+    <allow send_requested_reply="true" send_type="method_return"/>
+    <allow send_requested_reply="true" send_type="error"/>
+    <allow receive_type="method_call"/>
+    <allow receive_type="method_return"/>
+    <allow receive_type="error"/>
+    <allow receive_type="signal"/>
+    <allow send_destination="org.freedesktop.DBus"/>
+    <allow send_destination="org.freedesktop.PolicyKit1"/>
+  </policy>
+  <policy user="root"><allow own="org.freedesktop.PolicyKit1"/></policy>
+  <include>%s</include>
+</busconfig>`
+
+// SystemConfiguration is the configuration of a bus in dir/bus that is as strict as the
+// system's, with the policy of the service in the file policy. A test may own polkit's name.
+func SystemConfiguration(dir, policy string) []byte {
+	return fmt.Appendf(nil, systemConfiguration, dir, policy)
+}
+
 // Bus is a running bus, which this process takes for the system's.
 type Bus struct {
 	t       testing.TB
