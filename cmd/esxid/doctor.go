@@ -21,7 +21,8 @@ func newDoctorCommand() *cobra.Command {
 		Use:   "doctor [--config FILE] [--json]",
 		Short: "Check this host and this configuration",
 		Long: "doctor looks for what would keep esxid from working: programs, KVM that really\nstarts a guest, nbd, memory, disk space, rights, and each target's address, key,\n" +
-			"clock and admin right. It says what to do about each problem, and changes\nnothing. What counts are the rights of the service: run it as root to have all checked;\nwhat another user cannot find out is reported as unknown. It exits with 1 if there is\na problem.",
+			"clock and admin right. It says what to do about each problem. Nothing is\nchanged, but the kernel module nbd may get loaded. What counts are the rights of\n" +
+			"the service: run it as root to have all checked; what another user cannot find\nout is reported as unknown. It exits with 1 if there is a problem.",
 		Args: exactly(0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			subject := doctor.Subject{Path: configPath, Targets: daemon.Targets}
