@@ -29,7 +29,8 @@ type kickstarts struct {
 	place *place
 
 	unwatched error            // why the directory is not watched; nil: it is
-	last      map[string]stamp // the files as the caller knows them, by path
+	last      map[string]stamp // the files as they were at the last look, by path
+	touched   map[string]bool  // paths of files with events since then
 	first     time.Time        // of the events not looked into yet; zero: none
 	due       time.Time        // when to look into them
 }
@@ -62,7 +63,7 @@ func newKickstarts(ctx context.Context, dir string, o Options) (*kickstarts, err
 	k := &kickstarts{
 		outbox: outbox{ctx: ctx, ch: make(chan Event)},
 		o:      o.withDefaults(),
-		place:  place,
+		place:  place, touched: map[string]bool{},
 	}
 	if k.last, err = k.scan(); err != nil {
 		place.close()
@@ -110,9 +111,10 @@ func (k *kickstarts) notice(e fsnotify.Event) {
 	switch {
 	case dir != k.place.path && filepath.Dir(dir) != k.place.path: // what leads there
 	case isKickstart(name):
-		// However alike the stamps of two quick versions are: it was written.
-		if _, ok := k.last[path]; ok && e.Has(fsnotify.Write|fsnotify.Create) {
-			k.last[path] = stamp{}
+		// However alike the stamps of two quick versions are: it was written. And the
+		// caller may have read one that is gone at the next look.
+		if !e.Has(fsnotify.Chmod) && len(k.touched) < k.o.MaxFiles {
+			k.touched[path] = true
 		}
 		k.touch()
 	case dir == k.place.path && isSubdir(name):
@@ -142,7 +144,8 @@ func (k *kickstarts) touch() {
 	}
 }
 
-// look compares what is there with what the caller knows, and tells about it.
+// look compares what is there with what was there, and tells about it and about
+// what was written and is as before.
 func (k *kickstarts) look() {
 	k.first, k.due = time.Time{}, time.Time{}
 	var now map[string]stamp
@@ -154,7 +157,7 @@ func (k *kickstarts) look() {
 	if now == nil {
 		return
 	}
-	changed := map[string]bool{}
+	changed := k.touched
 	for path, s := range now {
 		if old, ok := k.last[path]; !ok || old != s {
 			changed[path] = true
@@ -165,7 +168,7 @@ func (k *kickstarts) look() {
 			changed[path] = true
 		}
 	}
-	k.last = now
+	k.last, k.touched = now, map[string]bool{}
 	if len(changed) > 0 {
 		k.send(Event{Kind: Changed, Path: k.place.path, Paths: slices.Sorted(maps.Keys(changed))})
 	}
