@@ -19,7 +19,7 @@ const (
 // How long an installation may take, and the rest of a build: many times what they
 // take when the computer has nothing else to do.
 const (
-	installLimit = 8 * time.Minute
+	installLimit = 12 * time.Minute
 	restLimit    = 4 * time.Minute
 )
 
@@ -58,7 +58,10 @@ func customizeUnit(id string) string { return "esxid-customize@" + id + ".servic
 // QEMU's process id.
 func (s server) freeze(id string) string {
 	s.Helper()
-	s.await("the installer", "test -s /var/lib/esxid/builds/"+id+"/.install/console.log && pkill -STOP --full '^[^ ]*qemu-system[^ ]* -name guest='")
+	s.slow(installLimit, fmt.Sprintf(`until test -s /var/lib/esxid/builds/%s/.install/console.log && pkill -STOP --full '^[^ ]*qemu-system[^ ]* -name guest='; do
+		systemctl is-active --quiet '%s' || { echo 'the installation has ended'; exit 1; }
+		sleep 0.5
+	done`, id, installUnit(id)))
 	return s.qemu(id)
 }
 

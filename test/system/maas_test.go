@@ -29,9 +29,10 @@ WantedBy=multi-user.target
 
 // configuration is what the administrator writes. The virtual machines of the
 // installations have as little memory as esxid allows, because the machine they
-// run in is itself a virtual one.
+// run in is itself a virtual one. KVM is there in it, but emulated, and now and
+// then resets its guest.
 const configuration = `[vm]
-accel = "auto"
+accel = "tcg"
 [vm.profile."6"]
 memory_mib = 4096
 [vm.profile."7"]
