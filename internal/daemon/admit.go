@@ -42,7 +42,7 @@ const moving = time.Hour
 // admit identifies a dropped file and moves it into the library or, with the
 // reason, to rejected.
 func (d *Daemon) admit(ctx context.Context, path string) {
-	info, err := d.identify(ctx, path, func(int64, int64) { d.mainLife.busy(bookkeeping) })
+	info, err := d.identify(ctx, path, path, func(int64, int64) { d.mainLife.busy(bookkeeping) })
 	switch {
 	case err == nil:
 	case ctx.Err() != nil, errors.Is(err, fs.ErrNotExist):
@@ -71,8 +71,8 @@ func (d *Daemon) admit(ctx context.Context, path string) {
 func (d *Daemon) accept(ctx context.Context, info iso.Info, path, name string) error {
 	var err error
 	if d.library.has(info.SHA256) {
-		d.log.Info(fmt.Sprintf("%s is known already (%s, build %s); the second copy is removed.", path, info.Version, info.Build),
-			"file", path, "version", info.Version, "iso_build", info.Build)
+		d.log.Info(fmt.Sprintf("%s is known already (%s, build %s) and is not kept a second time.", name, info.Version, info.Build),
+			"file", name, "version", info.Version, "iso_build", info.Build)
 		err = os.Remove(path)
 	} else {
 		info.Path = name
@@ -103,7 +103,8 @@ func (d *Daemon) addedNow() time.Time {
 	return now
 }
 
-func (d *Daemon) identify(ctx context.Context, path string, progress func(done, total int64)) (iso.Info, error) {
+// identify reads an ISO, which people call name.
+func (d *Daemon) identify(ctx context.Context, path, name string, progress func(done, total int64)) (iso.Info, error) {
 	img, err := iso.Open(path)
 	if err != nil {
 		return iso.Info{}, err
@@ -118,7 +119,7 @@ func (d *Daemon) identify(ctx context.Context, path string, progress func(done, 
 		return info, changed
 	}
 	for _, w := range warnings {
-		d.log.Warn(fmt.Sprintf("What %s says of itself is not consistent: %s.", path, w), "file", path, "warning", w)
+		d.log.Warn(fmt.Sprintf("What %s says of itself is not consistent: %s.", name, w), "file", name, "warning", w)
 	}
 	return info, err
 }

@@ -264,7 +264,7 @@ func (d *Daemon) Build(ctx context.Context, f *os.File, name, by string) (string
 		return "", fmt.Errorf("cannot copy the ISO: %w", err)
 	}
 	defer os.Remove(path) // fails once it is in the library
-	identified, err := d.identify(ctx, path, nil)
+	identified, err := d.identify(ctx, path, name, nil)
 	if err != nil {
 		return "", fmt.Errorf("cannot use %s: %w", name, err)
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -282,6 +283,9 @@ func TestBuildFromOpenFile(t *testing.T) {
 	<-r.Ready()
 	path := filepath.Join(t.TempDir(), "esxi.iso")
 	r.check(esxisim.BuildISO(t.Context(), esxisim.Options{Version: "6.7", Build: "8169922", PayloadMiB: 1}, path))
+	text, err := os.ReadFile(path)
+	r.check(err)
+	r.check(os.WriteFile(path, bytes.Replace(text, []byte("Version: 6.7.0"), []byte("Version: 6.6.0"), 1), 0o600))
 	f, err := os.Open(path)
 	r.check(err)
 	defer f.Close()
@@ -294,6 +298,11 @@ func TestBuildFromOpenFile(t *testing.T) {
 	// The same once more builds nothing; what is no installer leaves nothing.
 	if again, err := r.Build(t.Context(), f, "b.iso", "alice"); err != nil || again != id {
 		t.Errorf("again: %q, %v", again, err)
+	}
+	for text, want := range map[string]int{"What my?.iso says": 1, "b.iso is known already": 1, ".move-": 0} {
+		if got := r.logs.count("", text); got != want {
+			t.Errorf("%q is in the log %d times, want %d", text, got, want)
+		}
 	}
 	broken := filepath.Join(t.TempDir(), "broken.iso")
 	r.check(os.WriteFile(broken, make([]byte, 64<<10), 0o600))
