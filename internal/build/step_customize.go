@@ -141,16 +141,12 @@ func (r *jobRun) writePayload(ctx context.Context, access string, disk *os.File,
 		return "", err
 	}
 	err = func() error {
-		node, err := device.Node(ctx, espNumber)
-		if err != nil {
-			return err
-		}
-		f, err := os.OpenFile(node, os.O_RDWR, 0)
+		f, err := os.OpenFile(device.Path, os.O_RDWR, 0)
 		if err != nil {
 			return fmt.Errorf("cannot write the payload: %w", err)
 		}
 		defer f.Close()
-		return image.WritePayload(ctx, image.Target{File: f}, length, files, minESPFree)
+		return image.WritePayload(ctx, image.Target{File: f, Offset: first}, length, files, minESPFree)
 	}()
 	return "nbd " + device.Path, errors.Join(err, device.Detach())
 }

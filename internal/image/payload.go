@@ -20,8 +20,8 @@ type PayloadFile struct {
 	Data []byte
 }
 
-// Target is a FAT file system: in a disk image, or a partition's device node
-// (Offset 0). File is open for reading and writing.
+// Target is a FAT file system at Offset of a disk, which is a file or a block
+// device. File is open for reading and writing.
 type Target struct {
 	File   *os.File
 	Offset int64

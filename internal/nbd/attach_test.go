@@ -52,10 +52,6 @@ func TestAttach(t *testing.T) {
 	if err != nil || string(record) != want {
 		t.Errorf("record %q, %v; want %q", record, err, want)
 	}
-	node, err := d.Node(t.Context(), 1)
-	if err != nil || node != m.node("nbd1p1") {
-		t.Errorf("Node = %q, %v", node, err)
-	}
 	if err := m.recover(t.Context(), m.lockDir); err != nil || m.free("nbd1") {
 		t.Errorf("Recover took a device in use (%v)", err)
 	}
@@ -227,43 +223,6 @@ func TestContextEnds(t *testing.T) {
 		t.Errorf("a server that is not connected was waited for: %v", took)
 	}
 	m.wantClean(t)
-}
-
-func TestNodeFails(t *testing.T) {
-	tests := []struct {
-		name    string
-		prepare func(m *machine) error
-		want    string
-	}{
-		{"node does not appear", func(m *machine) error { return os.Remove(m.node("nbd0p1")) }, "cannot find partition 1 of %s: not within 50ms"},
-		{"node is something else", func(m *machine) error {
-			return errors.Join(os.Remove(m.node("nbd0p1")), os.Symlink(m.root+"/none", m.node("nbd0p1")))
-		}, "cannot find partition 1 of %s"},
-		// The file that stands for the device has no partition table to read again.
-		{"no partition", func(m *machine) error { return os.RemoveAll(m.path("sys/block/nbd0/nbd0p1")) }, "cannot read the partition table of %s: inappropriate ioctl"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			m := newMachine(t, "nbd0")
-			m.limits.partition = 50 * time.Millisecond
-			d, err := m.attach(t.Context(), m.disk, Options{LockDir: m.lockDir})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := tt.prepare(&m); err != nil {
-				t.Fatal(err)
-			}
-			_, err = d.Node(t.Context(), 1)
-			want := strings.ReplaceAll(tt.want, "%s", d.Path)
-			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("err = %v, want %q", err, want)
-			}
-			if err := d.Detach(); err != nil {
-				t.Error(err)
-			}
-			m.wantClean(t)
-		})
-	}
 }
 
 func TestDetachFails(t *testing.T) {

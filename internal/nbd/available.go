@@ -73,13 +73,6 @@ func capabilities(status string) uint64 {
 // haveDevice checks that there is a free device which may be opened. A device
 // in use is not opened: closing it could disconnect it.
 func (h host) haveDevice(ctx context.Context) error {
-	err := poll(ctx, h.limits.node, nil, func() bool { return h.hasNode("nbd0") })
-	if err != nil {
-		return fault.New(fault.Unavailable, "the kernel module nbd is loaded, but /dev/nbd0 is not there (%w): check its parameter nbds_max, and that /dev is the host's"+instead, err)
-	}
-	if parts, err := h.readNumber("sys/module/nbd/parameters/max_part"); err == nil && parts == 0 {
-		return fault.New(fault.Unavailable, "the kernel module nbd is loaded with max_part=0, which hides partitions: unload it, and remove that from /etc/modprobe.d"+instead)
-	}
 	names, err := h.devices()
 	if err != nil {
 		return fault.New(fault.Unavailable, "cannot list nbd devices: %w"+instead, err)
@@ -88,13 +81,13 @@ func (h host) haveDevice(ctx context.Context) error {
 		if !h.free(name) {
 			continue
 		}
-		f, err := os.OpenFile(h.node(name), os.O_RDWR, 0)
+		f, err := h.openNode(ctx, name, os.O_RDWR)
 		if err != nil {
 			class := fault.Unavailable
 			if errors.Is(err, fs.ErrPermission) {
 				class = fault.NotPermitted
 			}
-			return fault.New(class, "cannot use nbd devices: %w: check the rights on /dev/nbd* and DeviceAllow= of the unit"+instead, err)
+			return fault.New(class, "cannot use nbd devices: %w: check that /dev is the host's, the rights on /dev/nbd*, and DeviceAllow= of the unit"+instead, err)
 		}
 		return f.Close()
 	}

@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,11 +20,10 @@ const status = "Name:\tesxid\nCapPrm:\t0000000000000000\nCapEff:\t000001ffffffff
 func newLoadedMachine(t *testing.T) machine {
 	t.Helper()
 	m := newMachine(t, "nbd0", "nbd1")
-	m.limits.node = 50 * time.Millisecond
 	remove(t, m.path("proc"))
 	writeFile(t, m.path("proc/self/status"), status)
 	link(t, "pid:[4026531836]", m.path("proc/self/ns/pid"))
-	writeFile(t, m.path("sys/module/nbd/parameters/max_part"), "16\n")
+	writeFile(t, m.path("sys/module/nbd/refcnt"), "0\n")
 	// A module that is loaded needs nobody to load it.
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+m.path("no-bus"))
 	return m
@@ -54,16 +54,17 @@ func TestAvailable(t *testing.T) {
 			remove(t, m.path("proc/self/ns/pid"))
 			link(t, "pid:[4026532999]", m.path("proc/self/ns/pid"))
 		}, fault.Unavailable, "in a container: run on the host"},
-		{"no node", func(t *testing.T, m machine) { remove(t, m.node("nbd0")) }, fault.Unavailable, "/dev/nbd0 is not there (not within 50ms): check its parameter nbds_max"},
-		{"partitions are off", func(t *testing.T, m machine) {
-			writeFile(t, m.path("sys/module/nbd/parameters/max_part"), "0\n")
-		}, fault.Unavailable, "max_part=0"},
+		{"no node", func(t *testing.T, m machine) { remove(t, m.node("nbd0")) }, fault.Unavailable, "no such file or directory: check that /dev is the host's"},
+		{"no devices", func(t *testing.T, m machine) {
+			remove(t, m.path("sys/block/nbd0"))
+			remove(t, m.path("sys/block/nbd1"))
+		}, fault.TryLater, "no nbd devices: check the parameter nbds_max"},
 		{"node cannot be opened", func(t *testing.T, m machine) {
 			remove(t, m.node("nbd0"))
 			if err := os.Mkdir(m.node("nbd0"), 0o700); err != nil {
 				t.Fatal(err)
 			}
-		}, fault.Unavailable, "check the rights on /dev/nbd*"},
+		}, fault.Unavailable, "the rights on /dev/nbd*"},
 		{"no sysfs", func(t *testing.T, m machine) { remove(t, m.path("sys/block")) }, fault.Unavailable, "cannot list nbd devices"},
 		{"module not loaded, no D-Bus", func(t *testing.T, m machine) { remove(t, m.path("sys/module/nbd")) }, fault.Unavailable,
 			"the kernel module nbd is not loaded and systemd cannot be asked to load it"},
@@ -74,6 +75,18 @@ func TestAvailable(t *testing.T) {
 			tt.prepare(t, m)
 			checkUnavailable(t, m.available(t.Context()), tt.class, tt.want)
 		})
+	}
+}
+
+// The node of a device that has just come with its module appears a little later.
+func TestLateNode(t *testing.T) {
+	m := newLoadedMachine(t)
+	m.limits.node = 10 * time.Second
+	remove(t, m.node("nbd0"))
+	made := make(chan error, 1)
+	time.AfterFunc(50*time.Millisecond, func() { made <- os.WriteFile(m.node("nbd0"), nil, 0o600) })
+	if err := errors.Join(m.available(t.Context()), <-made); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -25,10 +25,10 @@ func (d *Device) Detach() error {
 
 // release undoes Attach.
 func (d *Device) release() error {
-	for _, f := range d.nodes {
-		f.Close()
+	if d.node != nil {
+		d.node.Close() // the kernel frees no device that is open
+		d.node = nil
 	}
-	d.nodes = nil
 	err := d.stop()
 	if d.end != nil {
 		d.end()
@@ -42,22 +42,17 @@ func (d *Device) release() error {
 	return err
 }
 
-// flush writes what the kernel holds of each open node to the image. A server
-// that hangs must not hang Detach: the flush is given up then, and ends with an
-// error when the device is disconnected.
+// flush writes what the kernel holds of the device to the image. The node was open
+// before anybody wrote, so it reports whatever went wrong since then. A server that
+// hangs must not hang Detach: the flush is given up then, and ends with an error
+// when the device is disconnected.
 func (d *Device) flush() error {
 	if isClosed(d.server.Done()) {
 		return d.serverEnded()
 	}
 	done := make(chan error, 1)
-	nodes := d.nodes
-	go func() {
-		var errs error
-		for i := len(nodes) - 1; i >= 0; i-- { // the partitions first
-			errs = then(errs, nodes[i].Sync())
-		}
-		done <- errs
-	}()
+	node := d.node
+	go func() { done <- node.Sync() }()
 	limit := time.NewTimer(d.host.limits.flush)
 	defer limit.Stop()
 	select {

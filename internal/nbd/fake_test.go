@@ -99,11 +99,10 @@ func newMachine(t *testing.T, devices ...string) machine {
 	dir := t.TempDir()
 	m := machine{host: thisHost(), lockDir: filepath.Join(dir, "run", "esxid"), disk: filepath.Join(dir, "disk.raw")}
 	m.root = filepath.Join(dir, "root")
+	m.limits.node = 50 * time.Millisecond
 	for _, name := range devices {
 		writeFile(t, m.path("sys/block", name, "size"), "0\n")
-		writeFile(t, m.path("sys/block", name, name+"p1", "partition"), "1\n")
 		writeFile(t, m.node(name), "")
-		writeFile(t, m.node(name+"p1"), "")
 	}
 	writeFile(t, m.disk, strings.Repeat("\x00", 4*sectorSize))
 	if err := os.Symlink("/proc", m.path("proc")); err != nil && len(devices) > 0 {

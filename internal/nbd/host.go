@@ -1,9 +1,11 @@
 package nbd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,15 +24,14 @@ type host struct {
 // limits bound each wait. A busy machine takes its time to start a program, and
 // flushing waits for the disk that holds the image.
 type limits struct {
-	module, node, connect, partition, flush, disconnect time.Duration
+	module, node, connect, flush, disconnect time.Duration
 }
 
 func thisHost() host {
 	return host{root: "/", limits: limits{
 		module:     30 * time.Second,
-		node:       5 * time.Second,
+		node:       10 * time.Second,
 		connect:    30 * time.Second,
-		partition:  10 * time.Second,
 		flush:      60 * time.Second,
 		disconnect: 10 * time.Second,
 	}}
@@ -42,6 +43,19 @@ func (h host) path(elem ...string) string {
 
 // node returns the path of a device's node.
 func (h host) node(name string) string { return h.path("dev", name) }
+
+// openNode opens a device's node. When the module has just been loaded the node may
+// be missing, or root's alone until udev has given it to the group disk.
+func (h host) openNode(ctx context.Context, name string, flag int) (f *os.File, err error) {
+	waitErr := poll(ctx, h.limits.node, nil, func() bool {
+		f, err = os.OpenFile(h.node(name), flag, 0)
+		return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission)
+	})
+	if waitErr != nil {
+		return nil, cmp.Or(ctx.Err(), err)
+	}
+	return f, err
+}
 
 // devices returns the names of the kernel's nbd devices, in the order of their
 // numbers: "nbd0", "nbd1", ...
@@ -121,23 +135,10 @@ func (h host) commandLine(task int) []string {
 	return strings.Split(string(text), "\x00")
 }
 
-// hasPartition tells whether the kernel knows a partition.
-func (h host) hasPartition(device, partition string) bool {
-	_, err := os.Stat(h.path("sys/block", device, partition))
-	return err == nil
-}
-
-// hasNode tells whether a device or partition can be opened by its path, which
-// is up to devtmpfs or udev.
-func (h host) hasNode(name string) bool {
-	_, err := os.Stat(h.node(name))
-	return err == nil
-}
-
 // allInUse is the error for a host without a free device among n.
 func allInUse(n int) error {
 	if n == 0 {
-		return errors.New("the kernel has no nbd devices")
+		return errors.New("the kernel has no nbd devices: check the parameter nbds_max of its module")
 	}
 	return fmt.Errorf("all %d nbd devices are in use: try later, or load the module nbd with a larger nbds_max", n)
 }

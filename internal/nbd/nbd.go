@@ -1,7 +1,6 @@
 // Package nbd shows a raw disk image as a block device: it attaches the file
-// with qemu-nbd to the kernel's network block device driver, hands out the nodes
-// of its partitions, and takes everything back, also what a killed esxid left
-// behind.
+// with qemu-nbd to the kernel's network block device driver, and takes everything
+// back, also what a killed esxid left behind.
 //
 // Three parties may want the same /dev/nbdN, and each is told in its own way:
 //
@@ -12,8 +11,13 @@
 //     free device and refuses the other; the next device is tried then;
 //   - udev: by a BSD lock on the device's node, held while it is attached
 //     (https://systemd.io/BLOCK_DEVICE_LOCKING). Without it udev rereads the
-//     partition table whenever somebody closes the device after writing, and the
-//     partitions' nodes vanish for a moment under whoever is about to open them.
+//     partition table and probes what the partitions hold, when the device appears
+//     and whenever somebody closes it after writing, and its rules may have others
+//     (LVM, udisks) open what was found there. They all would read as root what an
+//     installer wrote, and keep the device in use when it is to be detached.
+//
+// Only the device as a whole is used, at an offset. The nodes of its partitions
+// appear some time after it, if at all, and belong to root while udev is away.
 //
 // sysfs tells of no change of the files read here, so they are polled while
 // something is awaited, each time with a limit.
@@ -41,7 +45,8 @@ type Options struct {
 	LockDir string
 }
 
-// Device is an attached disk.
+// Device is an attached disk. Who opens its node must close it before Detach, which
+// writes to the image what the kernel still holds.
 type Device struct {
 	Path string // "/dev/nbd0"
 
@@ -51,7 +56,7 @@ type Device struct {
 	claim  *claim
 	server *command.Process   // qemu-nbd; nil if it could not be started
 	end    context.CancelFunc // ends the server
-	nodes  []*os.File         // open while attached: the device, then the partitions handed out
+	node   *os.File           // open and locked while attached
 }
 
 // Attach connects the raw image disk with a free device. The image is opened
@@ -222,11 +227,11 @@ func (d *Device) refused() error {
 // lockNode opens the device and takes the lock that keeps udev away. Whoever
 // has it (udev, for a moment) may end with it.
 func (d *Device) lockNode(ctx context.Context) error {
-	f, err := os.Open(d.Path)
+	f, err := d.host.openNode(ctx, d.name, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
-	d.nodes = append(d.nodes, f)
+	d.node = f
 	var lockErr error
 	err = poll(ctx, d.host.limits.connect, nil, func() bool {
 		lockErr = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -236,40 +241,4 @@ func (d *Device) lockNode(ctx context.Context) error {
 		return fmt.Errorf("cannot lock the device, which another program may have locked: %w", err)
 	}
 	return lockErr
-}
-
-// Node returns the path of a partition's node, which it waits for. The node is
-// there until Detach.
-func (d *Device) Node(ctx context.Context, partition int) (string, error) {
-	name := fmt.Sprintf("%sp%d", d.name, partition)
-	path := d.host.node(name)
-	if !d.host.hasPartition(d.name, name) {
-		if err := rescan(d.nodes[0]); err != nil {
-			return "", fmt.Errorf("cannot read the partition table of %s: %w", d.Path, err)
-		}
-	}
-	err := poll(ctx, d.host.limits.partition, d.server.Done(), func() bool {
-		return d.host.hasPartition(d.name, name) && d.host.hasNode(name)
-	})
-	if err != nil {
-		return "", fmt.Errorf("cannot find partition %d of %s: %w", partition, d.Path, err)
-	}
-	// An open node cannot vanish when the table is read again, and reports what
-	// goes wrong with data written through it when Detach flushes it.
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("cannot open partition %d of %s: %w", partition, d.Path, err)
-	}
-	d.nodes = append(d.nodes, f)
-	return path, nil
-}
-
-// rescan makes the kernel read the partition table. A partition in use means
-// that it has read it.
-func rescan(device *os.File) error {
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, device.Fd(), unix.BLKRRPART, 0)
-	if errno == 0 || errno == unix.EBUSY {
-		return nil
-	}
-	return errno
 }

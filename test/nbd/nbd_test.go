@@ -30,7 +30,7 @@ func TestInVirtualMachine(t *testing.T) {
 	r, err := tinylinux.Run(t.Context(), tinylinux.Machine{
 		Command: []string{"/inside"},
 		Files:   map[string][]byte{"inside": program},
-		Modules: []string{"nbd max_part=16 nbds_max=2"},
+		Modules: []string{"nbd nbds_max=2"},
 		WaitFor: []string{"/dev/nbd0", "/dev/nbd1"},
 	})
 	if err != nil {

@@ -27,9 +27,6 @@ func child(args []string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := d.Node(ctx, 1); err != nil {
-			return err
-		}
 		fmt.Println(d.Path)
 		_, err = io.Copy(io.Discard, os.Stdin)
 		return err
@@ -130,9 +127,7 @@ func foreignDeviceIsLeftAlone(ctx context.Context, dir string) error {
 		err = fmt.Errorf("attached to %s", d.Path)
 	}
 	err = errors.Join(err, nbd.Recover(ctx, lockDir), d.Detach())
-	if _, statErr := os.Stat("/dev/nbd0p1"); statErr != nil || isFree("nbd0") {
-		err = errors.Join(err, fmt.Errorf("the foreign device is gone: %w", statErr))
-	}
+	err = errors.Join(err, hasTable("/dev/nbd0"))
 	return errors.Join(err, disconnect(), awaitEnd(ctx, "qemu-nbd"))
 }
 

@@ -42,7 +42,8 @@ func available(ctx context.Context, _ string) error {
 }
 
 // payloadIsByteEqual: writing through the kernel and writing into the file give
-// the same disk.
+// the same disk. The device is locked meanwhile; mtools does not ask for a lock of
+// its own, which it would not get.
 func payloadIsByteEqual(ctx context.Context, dir string) error {
 	direct, attached := filepath.Join(dir, "direct.raw"), filepath.Join(dir, "attached.raw")
 	if err := newDisk(ctx, direct); err != nil {
@@ -76,14 +77,7 @@ func payloadIsByteEqual(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	err = func() error {
-		node, err := d.Node(ctx, 1)
-		if err != nil {
-			return err
-		}
-		return write(node, 0)
-	}()
-	if err := errors.Join(err, d.Detach()); err != nil {
+	if err := errors.Join(write(d.Path, espStart*512), d.Detach()); err != nil {
 		return err
 	}
 
@@ -136,15 +130,24 @@ func devicesAreSharedOut(ctx context.Context, dir string) (err error) {
 	if err := nbd.Recover(ctx, lockDir); err != nil {
 		return err
 	}
-	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
-	defer cancel()
-	if node, err := devices[0].Node(short, 7); err == nil {
-		return fmt.Errorf("partition 7 is %s", node)
-	}
 	for _, d := range devices { // Recover has not touched them
-		if _, err := d.Node(ctx, 2); err != nil {
+		if err := hasTable(d.Path); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// hasTable checks that a device shows a disk with a GPT.
+func hasTable(node string) error {
+	f, err := os.Open(node)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	signature := make([]byte, 8)
+	if _, err := f.ReadAt(signature, 512); err != nil || string(signature) != "EFI PART" {
+		return fmt.Errorf("%s has %q for a partition table (%v)", node, signature, err)
 	}
 	return nil
 }
@@ -205,11 +208,7 @@ func imageDiskFull(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	node, err := d.Node(ctx, 2)
-	if err == nil {
-		err = os.WriteFile(node, bytes.Repeat([]byte("data"), 1<<20), 0)
-	}
-	if err != nil { // the page cache takes it
+	if err := os.WriteFile(d.Path, bytes.Repeat([]byte("data"), 1<<20), 0); err != nil { // the page cache takes it
 		return errors.Join(err, d.Detach())
 	}
 	if err := d.Detach(); !errors.Is(err, unix.EIO) && !errors.Is(err, unix.ENOSPC) {
