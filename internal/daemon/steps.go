@@ -50,12 +50,14 @@ func (d *Daemon) clearUnits(ctx context.Context) {
 	}
 	asking, cancel := context.WithTimeout(ctx, leftoverLimit)
 	defer cancel()
+	d.buildLife.here()
 	list, err := d.units.List(asking)
 	if err != nil {
 		d.log.Warn("It is not known which steps still run: "+err.Error()+".", "error", err)
 		return
 	}
 	for _, u := range list {
+		d.buildLife.here() // each may take most of a minute
 		d.mu.Lock()
 		b := d.builds[u.Build]
 		wanted := b != nil && d.isCurrent(b) && b.State == build.Queued && b.Job != nil && b.Job.Step == u.Step

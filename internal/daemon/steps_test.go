@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
@@ -21,6 +22,7 @@ type serviceManager struct {
 	conn  *dbus.Conn
 	list  []listedUnit
 	calls []string
+	asked func() // called at each call; may be nil
 }
 
 type listedUnit struct {
@@ -54,6 +56,9 @@ func startServiceManager(t *testing.T, states map[string]string) *serviceManager
 func (m *serviceManager) note(call string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.asked != nil {
+		m.asked()
+	}
 	m.calls = append(m.calls, call)
 }
 
@@ -62,6 +67,7 @@ func (m *serviceManager) Subscribe() *dbus.Error { return nil }
 
 // ListUnitsByPatterns is a method on D-Bus.
 func (m *serviceManager) ListUnitsByPatterns(_, _ []string) ([]listedUnit, *dbus.Error) {
+	m.note("list")
 	return m.list, nil
 }
 
@@ -125,9 +131,36 @@ func TestUnitsAtTheStart(t *testing.T) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	slices.Sort(m.calls)
-	want := []string{"reset " + units.Name(build.StepInstall, gone), "stop " + units.Name(build.StepInstall, unknown)}
+	want := []string{"list", "reset " + units.Name(build.StepInstall, gone), "stop " + units.Name(build.StepInstall, unknown)}
 	if !slices.Equal(m.calls, want) {
 		t.Errorf("calls %q, want %q", m.calls, want)
+	}
+}
+
+// However long systemd takes for each unit, the watchdog gets a sign in between.
+func TestUnitsAtTheStartTakeTheirTime(t *testing.T) {
+	r := newRig(t, t.TempDir())
+	m := startServiceManager(t, map[string]string{
+		units.Name(build.StepInstall, "6.5.0-1-00000000"): "failed",
+		units.Name(build.StepInstall, "6.5.0-2-00000000"): "failed",
+		units.Name(build.StepInstall, "6.5.0-3-00000000"): "active",
+	})
+	m.mu.Lock()
+	m.asked = func() {
+		now := time.Now()
+		if !r.buildLife.alive(now.Add(time.Hour), now) {
+			t.Errorf("no sign of life after %q", m.calls)
+		}
+		r.buildLife.age()
+	}
+	m.mu.Unlock()
+	r.units = units.New(r.log)
+	r.buildLife.age()
+	r.clearUnits(t.Context())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.calls) != 4 {
+		t.Errorf("calls %q, want four", m.calls)
 	}
 }
 
