@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -54,7 +55,9 @@ func (d *Daemon) loop(ctx context.Context, l *life, woken <-chan struct{}, ready
 		}
 		d.work(ctx, b, work)
 		// Packing took what an idle service must not keep; Go would give it back to
-		// the system bit by bit, for minutes.
+		// the system bit by bit, for minutes. What is in a sync.Pool outlives one
+		// collection.
+		runtime.GC()
 		debug.FreeOSMemory()
 		l.here()
 		d.reconcile()
