@@ -52,16 +52,18 @@ func (s server) drop(number string) string {
 func installUnit(id string) string   { return "esxid-install@" + id + ".service" }
 func customizeUnit(id string) string { return "esxid-customize@" + id + ".service" }
 
-// freeze waits until the installer of a build runs and has something to say, and
-// stops its virtual machine, so that it cannot be over before what a check does
-// meanwhile. (The QEMU that only proves that KVM works has no name.) It returns
-// QEMU's process id.
-func (s server) freeze(id string) string {
+// freeze waits until the virtual machine of a build runs and stops it, so that the
+// installation cannot be over before what a check does meanwhile. (The QEMU that
+// only proves that KVM works has no name.) It returns QEMU's process id.
+func (s server) freeze(id string) string { s.Helper(); return s.freezeAt(id, "true") }
+
+// freezeAt is freeze at the first moment at which a condition holds.
+func (s server) freezeAt(id, condition string) string {
 	s.Helper()
-	s.slow(installLimit, fmt.Sprintf(`until test -s /var/lib/esxid/builds/%s/.install/console.log && pkill -STOP --full '^[^ ]*qemu-system[^ ]* -name guest='; do
+	s.slow(installLimit, fmt.Sprintf(`until %s && pkill -STOP --full '^[^ ]*qemu-system[^ ]* -name guest='; do
 		systemctl is-active --quiet '%s' || { echo 'the installation has ended'; exit 1; }
 		sleep 0.5
-	done`, id, installUnit(id)))
+	done`, condition, installUnit(id)))
 	return s.qemu(id)
 }
 
@@ -81,7 +83,7 @@ func beginBuild(s server) {
 	at := s.now()
 	s.id = s.drop(build80)
 	s.record(at, restLimit, "UNIT="+installUnit(s.id), "MESSAGE_ID="+unitStarted)
-	s.freeze(s.id)
+	s.freezeAt(s.id, "test -s /var/lib/esxid/builds/"+s.id+"/.install/console.log")
 	s.await("the progress", "systemctl show -p StatusText esxid | grep -q 'Building esxi/8.0 .*install'")
 	s.contains(s.keep("systemctl-status.txt", "systemctl status esxid"), "Building esxi/8.0 ("+build80+"): install")
 	s.keep("systemctl-status-install.txt", "systemctl status '"+installUnit(s.id)+"'")
