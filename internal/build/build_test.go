@@ -1,6 +1,7 @@
 package build
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -305,6 +306,36 @@ func TestNewDiskForgetsTheSavedESP(t *testing.T) {
 			t.Error("the ESP of an earlier disk is still there")
 		}
 		disk = filepath.Join(dir, diskName) // renaming a file to its own name does nothing
+	}
+}
+
+// With another key everything would be built again, so only a missing one is made.
+func TestFingerprintKey(t *testing.T) {
+	s := testStore(t)
+	path := filepath.Join(filepath.Dir(s.Builds), secretName)
+	first, err := s.Secret()
+	if err != nil || len(first) != secretSize {
+		t.Fatalf("%d bytes, %v", len(first), err)
+	}
+	if again, err := s.Secret(); err != nil || !bytes.Equal(again, first) {
+		t.Errorf("the key has changed, %v", err)
+	}
+	for _, damaged := range [][]byte{{}, first[:secretSize-1], append(first, '\n')} {
+		if err := os.WriteFile(path, damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Secret(); fault.ClassOf(err) != fault.Config || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("%d bytes: %v", len(damaged), err)
+		}
+		if left, err := os.ReadFile(path); err != nil || !bytes.Equal(left, damaged) {
+			t.Errorf("%d bytes: the file was changed, %v", len(damaged), err)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if other, err := s.Secret(); err != nil || bytes.Equal(other, first) {
+		t.Errorf("no new key, %v", err)
 	}
 }
 

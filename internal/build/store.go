@@ -311,17 +311,26 @@ func removeFrom(dir string, unwanted func(fs.DirEntry) bool) error {
 // secretName is the file, beside the builds, that holds the key.
 const secretName = "fingerprint.key"
 
-// Secret returns the key of password fingerprints, made at the first call.
+// secretSize is its length in bytes.
+const secretSize = 32
+
+// Secret returns the key of password fingerprints, made if there is none. One that is
+// damaged is not replaced: with another key builds get other ids, and all of them
+// would be made again.
 func (s *Store) Secret() ([]byte, error) {
 	path := filepath.Join(filepath.Dir(s.Builds), secretName)
 	secret, err := os.ReadFile(path)
-	if err == nil && len(secret) == 32 {
+	switch {
+	case err == nil && len(secret) != secretSize:
+		// Of the class for which systemd does not start the service again and again.
+		return nil, fault.New(fault.Config, "cannot use %s: it has %d bytes and not %d: put it back from a backup, or remove it: "+
+			"what has a configured root password is then built again", path, len(secret), secretSize)
+	case err == nil:
 		return secret, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("cannot read the fingerprint key: %w", err)
 	}
-	secret = make([]byte, 32)
+	secret = make([]byte, secretSize)
 	_, _ = rand.Read(secret) // never fails since Go 1.24
 	return secret, durable.WriteFile(path, secret, 0o600)
 }
