@@ -3,6 +3,7 @@ package build
 import (
 	_ "embed"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -72,6 +73,25 @@ func ProfileFor(version string, overrides map[string]config.Profile) (p Profile,
 		p.override(overrides[key])
 	}
 	return p, note, nil
+}
+
+// ProfileMemory returns how much memory the virtual machines get, in MiB, by ESXi
+// version: each one that has a profile, built in or the operator's.
+func ProfileMemory(overrides map[string]config.Profile) (map[string]int, error) {
+	table, err := readProfiles()
+	if err != nil {
+		return nil, err
+	}
+	memory := map[string]int{}
+	for _, version := range slices.Concat(table.order, slices.Collect(maps.Keys(overrides))) {
+		if !strings.Contains(version, ".") {
+			version += ".0" // there is no 8 that is not 8.0
+		}
+		if p, _, err := ProfileFor(version, overrides); err == nil { // else nothing uses it, such as one for 6
+			memory[version] = p.MemoryMiB
+		}
+	}
+	return memory, nil
 }
 
 func (p *Profile) override(o config.Profile) {

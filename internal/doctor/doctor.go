@@ -56,7 +56,7 @@ func Examine(ctx context.Context, s Subject) []Finding {
 	add(tools(ctx, s.Config)...)
 	add(accel(ctx, service, s.Config))
 	add(nbdAccess(ctx, service, s.Config))
-	add(memory("/proc/meminfo"))
+	add(memory("/proc/meminfo", s.Config))
 	add(directories(service, s.Config)...)
 	add(space(s.Config.StateDir))
 	add(incoming(service, s.Config.StateDir)...)

@@ -45,15 +45,22 @@ func checkFinding(t *testing.T, got Finding, level Level, detail string) {
 }
 
 func TestMemory(t *testing.T) {
+	const gib4, gib6, gib16 = "MemAvailable:   4194304 kB\n", "MemAvailable:   6291456 kB\n", "MemTotal: 99 kB\nMemAvailable:   16777216 kB\n"
+	small, large := config.Profile{MemoryMiB: 4096}, config.Profile{MemoryMiB: 32768}
 	tests := []struct {
 		name, text string
+		profiles   map[string]config.Profile
 		want       Level
 		detail     string
 	}{
-		{"enough", "MemTotal: 99 kB\nMemAvailable:   16777216 kB\n", OK, "16384 MiB"},
-		{"for 6.x", "MemAvailable:   6291456 kB\n", Warning, "a lower memory_mib"},
-		{"too little", "MemAvailable:   4194304 kB\n", Problem, "give the host more"},
-		{"unknown", "MemTotal: 99 kB\n", Warning, "does not say"},
+		{"enough", gib16, nil, OK, "16384 MiB available"},
+		{"for 6.x", gib6, nil, Warning, "enough for 6.5, 6.7, but 7.0 needs 9216 MiB, 8.0 needs 9216 MiB, 9.0 needs 9216 MiB: free some"},
+		{"too little", gib4, nil, Problem, "no version can be installed: 6.5 needs 5120 MiB, 6.7 needs"},
+		{"unknown", "MemTotal: 99 kB\n", nil, Warning, "does not say"},
+		{"for all as they are configured", gib6, map[string]config.Profile{"7": small, "8.0": small, "9": small}, OK, "6144 MiB available"},
+		{"for all but one", gib6, map[string]config.Profile{"7": small, "8.0": small}, Warning, "enough for 6.5, 6.7, 7.0, 8.0, but 9.0 needs 9216 MiB"},
+		{"one is configured large", gib16, map[string]config.Profile{"8.0.3": large}, Warning, "enough for 6.5, 6.7, 7.0, 8.0, 9.0, but 8.0.3 needs 33792 MiB"},
+		{"all of 6 are configured large", gib16, map[string]config.Profile{"6": large}, Warning, "enough for 7.0, 8.0, 9.0, but 6.5 needs 33792 MiB, 6.7 needs 33792 MiB:"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -61,7 +68,9 @@ func TestMemory(t *testing.T) {
 			if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			checkFinding(t, memory(path), tt.want, tt.detail)
+			cfg := config.Default()
+			cfg.VM.Profile = tt.profiles
+			checkFinding(t, memory(path, cfg), tt.want, tt.detail)
 		})
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -136,39 +138,54 @@ func hasModule(root, release, name string) bool {
 	return false
 }
 
-// A VM of the largest and of the smallest profile, with 1 GiB for the rest of
-// the host, in MiB.
-const (
-	wantMemory  = 9 << 10
-	leastMemory = 5 << 10
-)
+// restOfHost is what a host needs beside the virtual machine, in MiB.
+const restOfHost = 1 << 10
 
-func memory(path string) Finding {
-	f := Finding{Check: "memory"}
+// memory compares what is available (path is /proc/meminfo) with what the virtual
+// machines of the configured profiles get.
+func memory(path string, cfg *config.Config) Finding {
+	mib, err := availableMemory(path)
+	if err != nil {
+		return Finding{"memory", Warning, err.Error()}
+	}
+	profiles, err := build.ProfileMemory(cfg.VM.Profile)
+	if err != nil {
+		return Finding{"memory", Problem, err.Error()}
+	}
+	var enough, short []string
+	for _, version := range slices.Sorted(maps.Keys(profiles)) {
+		if need := profiles[version] + restOfHost; need > mib {
+			short = append(short, fmt.Sprintf("%s needs %d MiB", version, need))
+		} else {
+			enough = append(enough, version)
+		}
+	}
+	f := Finding{"memory", OK, fmt.Sprintf("%d MiB available", mib)}
+	switch {
+	case len(enough) == 0:
+		f.Level = Problem
+		f.Detail += fmt.Sprintf("; no version can be installed: %s: stop what else runs here, or give the host more", strings.Join(short, ", "))
+	case len(short) > 0:
+		f.Level = Warning
+		f.Detail += fmt.Sprintf("; enough for %s, but %s: free some, or set a lower memory_mib in [vm.profile.\"VERSION\"]",
+			strings.Join(enough, ", "), strings.Join(short, ", "))
+	}
+	return f
+}
+
+// availableMemory reads from a file like /proc/meminfo what is available, in MiB.
+func availableMemory(path string) (int, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		f.Level, f.Detail = Warning, err.Error()
-		return f
+		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		var kib int64
-		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); n != 1 {
-			continue
+		var kib int
+		if n, _ := fmt.Sscanf(line, "MemAvailable: %d kB", &kib); n == 1 {
+			return kib >> 10, nil
 		}
-		mib := kib >> 10
-		f.Level, f.Detail = OK, fmt.Sprintf("%d MiB available", mib)
-		switch {
-		case mib < leastMemory:
-			f.Level = Problem
-			f.Detail += fmt.Sprintf("; no version can be installed with less than %d MiB: stop what else runs here, or give the host more", leastMemory)
-		case mib < wantMemory:
-			f.Level = Warning
-			f.Detail += fmt.Sprintf("; enough for 6.x, later versions need %d MiB: free some, or set a lower memory_mib in [vm.profile.\"8.0\"]", wantMemory)
-		}
-		return f
 	}
-	f.Level, f.Detail = Warning, path+" does not say how much memory is available"
-	return f
+	return 0, fmt.Errorf("%s does not say how much memory is available", path)
 }
 
 // leastSpace is what even the smallest image needs, in bytes.
