@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/user"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -76,7 +77,8 @@ func polkitError(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return fault.New(fault.NotPermitted, "it does not answer")
 	}
-	return fault.As(fault.NotPermitted, err)
+	// systemd, which starts it, ends its sentences with a full stop.
+	return fault.New(fault.NotPermitted, "%s", strings.TrimSuffix(err.Error(), "."))
 }
 
 // uid is the caller's user id, as the bus knows it.

@@ -112,8 +112,11 @@ func (d *Daemon) cannotPlan(reasons []error) {
 	}
 }
 
-// clause is an error as part of a sentence: several errors in one have a line each.
-func clause(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+// clause is an error as part of a sentence: several errors in one have a line each,
+// and systemd ends its own with a full stop.
+func clause(err error) string {
+	return strings.TrimSuffix(strings.ReplaceAll(err.Error(), "\n", "; "), ".")
+}
 
 // damage notes the records that cannot be used: of ISOs, by sum, and of builds.
 func (d *Daemon) damage(isos map[string]error) {

@@ -45,7 +45,7 @@ func polkitMissing(s server) {
 	at := s.now()
 	s.sh("esxid retry " + s.full)
 	s.event(at, 2*time.Minute, journal.TriedAgain, "ESXID_BUILD="+s.full)
-	s.contains(s.sh("esxid status"), "polkit")
+	s.await("the reason in the status", "esxid status | grep -q polkit")
 	s.sh("systemctl unmask --quiet polkit")
 	at = s.now()
 	s.sh("esxid retry " + s.full)
