@@ -100,7 +100,8 @@ func nbdAccess(ctx context.Context, service account, cfg *config.Config) Finding
 	return judgeNBD(service, os.Geteuid() == 0, cfg.Image.Access, err, hasModule("/", release, "nbd"), release)
 }
 
-// judgeNBD says what nbd.Available has found. The service edits disks as root.
+// judgeNBD says what nbd.Available has found. Of those who ask only root may do what
+// the unit that edits disks may.
 func judgeNBD(service account, root bool, access string, err error, module bool, release string) Finding {
 	notRoot := fault.ClassOf(err) == fault.NotPermitted && service.installed && !root
 	switch {

@@ -27,12 +27,7 @@ type Target struct {
 	Offset int64
 }
 
-func (t Target) String() string {
-	if t.Offset == 0 {
-		return t.File.Name()
-	}
-	return fmt.Sprintf("%s at offset %d", t.File.Name(), t.Offset)
-}
+func (t Target) String() string { return fmt.Sprintf("%s at offset %d", t.File.Name(), t.Offset) }
 
 // maxPayload is what can be read back. An EFI system partition has 4 to 100 MiB.
 const maxPayload = maxTreeBytes
@@ -40,7 +35,7 @@ const maxPayload = maxTreeBytes
 // WritePayload puts files into the FAT file system t, which has room for size
 // bytes, and leaves everything else in it alone. An older /curtin goes first, so
 // it can be done again. The same files on the same file system give the same
-// bytes, whichever way t is reached.
+// bytes, whatever kind of file t is in.
 //
 // At least minFree bytes must be free afterwards; the deployment adds its own
 // configuration and log. That is found out before anything is written, and the

@@ -118,22 +118,6 @@ func TestWritePayload(t *testing.T) {
 	}
 }
 
-// TestWritePayloadToNode: through a partition's own node the bytes are the same.
-func TestWritePayloadToNode(t *testing.T) {
-	disk := newDisk(t, disk6Size, disk6)
-	esp := disk6[0]
-	node := esp.extract(t, disk)
-	if err := WritePayload(t.Context(), Target{File: openRW(t, node)}, esp.size(), payload(1000), mib); err != nil {
-		t.Fatal(err)
-	}
-	if err := WritePayload(t.Context(), esp.target(t, disk), esp.size(), payload(1000), mib); err != nil {
-		t.Fatal(err)
-	}
-	if hashOf(t, node, 0, esp.size()) != hashOf(t, disk, esp.first*sectorSize, esp.size()) {
-		t.Error("the file systems differ")
-	}
-}
-
 // TestWritePayloadReplaces: files of an older payload do not stay.
 func TestWritePayloadReplaces(t *testing.T) {
 	disk := newDisk(t, disk6Size, disk6)
