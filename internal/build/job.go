@@ -54,7 +54,8 @@ type Result struct {
 	Nonce   string  `json:"nonce"` // of the job
 	Seconds float64 `json:"seconds"`
 	Note    string  `json:"note,omitempty"`
-	// Warnings are for the service's log.
+	// Warnings are for the service's log. It has them from the unit's status at once,
+	// unless it was not there then.
 	Warnings []string `json:"warnings,omitempty"`
 	// Stopped says that the job was told to end before it was done.
 	Stopped bool     `json:"stopped,omitempty"`
@@ -78,6 +79,8 @@ type JobRecord struct {
 	Key string `json:"key"`
 	// Started is when the unit was asked for, which may have been by another process.
 	Started time.Time `json:"started,omitzero"`
+	// Warned are the job's warnings that have been reported.
+	Warned []string `json:"warned,omitempty"`
 }
 
 // Files of a job in the build's directory.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/esxid/esxid/internal/fault"
@@ -81,7 +82,11 @@ func RunJob(ctx context.Context, o JobOptions) (note string, err error) {
 	r := jobRun{
 		id: o.Build, dir: d, lockDir: o.LockDir,
 		event: func(e Event) { lines.show(formatProgress(e)) },
-		warn:  func(text string) { result.Warnings = append(result.Warnings, text) },
+		warn: func(text string) {
+			text = strings.ReplaceAll(text, "\n", "; ")
+			lines.showNow(warningPrefix + text)
+			result.Warnings = append(result.Warnings, text)
+		},
 	}
 	r.resolveAccel = func(ctx context.Context, accel string) (string, error) {
 		accel, why, err := vm.Resolve(ctx, j.Install.QEMU, accel)

@@ -285,6 +285,26 @@ func TestRunInstallJobFails(t *testing.T) {
 	}
 }
 
+// That an installation will be slow is told when it begins.
+func TestRunInstallJobWithoutKVM(t *testing.T) {
+	bin := t.TempDir()
+	if err := os.WriteFile(bin+"/qemu-broken", []byte("#!/bin/sh\necho 'no KVM\nat all' >&2; exit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f := newJobFixture(t)
+	j := installJob()
+	j.Install.QEMU, j.Install.Accel = bin+"/qemu-broken", "auto"
+	f.give(j)
+	_, err := f.run(t.Context(), StepInstall)
+	r := f.result()
+	if err == nil || len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], "using TCG") || strings.Contains(r.Warnings[0], "\n") {
+		t.Fatalf("%v; result %+v", err, r)
+	}
+	if want := []string{"warning: " + r.Warnings[0]}; !slices.Equal(f.progress, want) {
+		t.Errorf("shown %q, want %q", f.progress, want)
+	}
+}
+
 // A job that is told to end says so, which is not the same as a failure.
 func TestRunJobIsStopped(t *testing.T) {
 	f := newJobFixture(t)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/esxid/esxid/internal/fault"
@@ -36,7 +38,7 @@ func (s *step) outside(ctx context.Context, name string) (string, error) {
 		exit, err := s.RunUnit(ctx, units.Name(name, s.build.ID()), units.RunOptions{
 			// A job that was taken is under way, or over.
 			FollowOnly: !d.has(jobName),
-			Status:     func(line string) { s.event(parseProgress(line)) },
+			Status:     s.hear,
 		})
 		if err != nil {
 			// One that shall stop and was not seen to is still under way, as far as is known.
@@ -47,6 +49,9 @@ func (s *step) outside(ctx context.Context, name string) (string, error) {
 			return "", err
 		}
 		result, err := d.result(s.build.Job.Nonce)
+		if result != nil {
+			s.warnOnce(result.Warnings...)
+		}
 		s.build.Job = nil
 		switch {
 		case err != nil:
@@ -69,6 +74,25 @@ func (s *step) begin(d *directory, name string) error {
 	}
 	s.build.Job = &JobRecord{Step: name, Nonce: j.Nonce, Key: s.build.Plan.jobKey(name), Started: time.Now().UTC().Truncate(time.Second)}
 	return s.Store.Save(s.build)
+}
+
+// hear takes in a unit's status line.
+func (s *step) hear(line string) {
+	if text, ok := strings.CutPrefix(line, warningPrefix); ok {
+		s.warnOnce(text)
+		return
+	}
+	s.event(parseProgress(line))
+}
+
+// warnOnce reports those warnings of the job that have not been reported yet.
+func (s *step) warnOnce(texts ...string) {
+	for _, text := range texts {
+		if !slices.Contains(s.build.Job.Warned, text) {
+			s.build.Job.Warned = append(s.build.Job.Warned, text)
+			s.warn(text)
+		}
+	}
 }
 
 // stopOther ends the unit of a job that is not for what is wanted now.
@@ -97,9 +121,6 @@ func (r *Runner) stopJob(ctx context.Context, b *Build) error {
 
 // conclude takes over a result.
 func (s *step) conclude(exit units.Exit, r *Result) (string, error) {
-	for _, text := range r.Warnings {
-		s.warn(text)
-	}
 	switch {
 	case r.Failure != nil && exit.Result == "oom-kill":
 		return "", exit.Err() // what the job says of its end is only what it noticed

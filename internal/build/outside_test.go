@@ -141,6 +141,54 @@ func TestOutside(t *testing.T) {
 	}
 }
 
+// warnings are the reported ones.
+func (f *outsideFixture) warnings() (texts []string) {
+	for _, e := range f.events {
+		if e.State == EventWarning {
+			texts = append(texts, e.Message)
+		}
+	}
+	return texts
+}
+
+// A warning is reported as soon as the unit shows it, and never again, whatever the
+// result says and though the service is started again meanwhile.
+func TestOutsideWarns(t *testing.T) {
+	f := newOutside(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.unit = func(o units.RunOptions) (units.Exit, error) {
+		f.take(nil)
+		o.Status("warning: no KVM")
+		if diff := cmp.Diff([]string{"no KVM"}, f.warnings()); diff != "" {
+			t.Errorf("at once (-want +got):\n%s", diff)
+		}
+		o.Status("1 %: installing: a line")
+		cancel()
+		return units.Exit{}, ctx.Err()
+	}
+	if err := f.run(ctx); !Interrupted(ctx, err) {
+		t.Errorf("err = %v", err)
+	}
+	var err error
+	if err = f.store.Save(f.build); err == nil {
+		f.build, err = f.store.Load(f.build.ID())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.unit = func(o units.RunOptions) (units.Exit, error) {
+		o.Status("warning: no KVM")
+		f.leave(f.build.Job.Nonce, &Result{Warnings: []string{"no KVM", "shown too briefly"}})
+		return units.Exit{Result: "success"}, nil
+	}
+	if err := f.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"no KVM", "shown too briefly"}, f.warnings()); diff != "" {
+		t.Errorf("in all (-want +got):\n%s", diff)
+	}
+}
+
 // What the service finds when it starts again.
 func TestOutsideGoesOn(t *testing.T) {
 	const nonce = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -13,7 +13,12 @@ import (
 //
 //	62 %, 345 MiB written: installing: Installing image profile
 //
-// What is not known is left out.
+// What is not known is left out. A warning has a line of its own, once:
+//
+//	warning: cannot use KVM: there is no /dev/kvm
+
+// warningPrefix begins the line of a warning.
+const warningPrefix = "warning: "
 
 // formatProgress is the line of an event.
 func formatProgress(e Event) string {
@@ -51,7 +56,8 @@ func parseProgress(line string) Event {
 	return e
 }
 
-// lines shows lines that change, at most one per second.
+// lines shows lines that change, at most one per second: of faster ones systemd may
+// pass on only the last.
 type lines struct {
 	out  func(string)
 	last string
@@ -61,9 +67,15 @@ type lines struct {
 func newLines(out func(string)) *lines { return &lines{out: out} }
 
 func (l *lines) show(line string) {
-	if l.out == nil || line == l.last || time.Since(l.at) < time.Second {
-		return
+	if line != l.last && time.Since(l.at) >= time.Second {
+		l.showNow(line)
 	}
+}
+
+// showNow shows a line without waiting.
+func (l *lines) showNow(line string) {
 	l.last, l.at = line, time.Now()
-	l.out(line)
+	if l.out != nil {
+		l.out(line)
+	}
 }
