@@ -41,9 +41,10 @@ func (s *step) outside(ctx context.Context, name string) (string, error) {
 			Status:     s.hear,
 		})
 		if err != nil {
-			// One that shall stop and was not seen to is still under way, as far as is known.
+			// Else it is still under way, as far as is known, and followed the next time.
 			stopped := errors.Is(context.Cause(ctx), units.ErrStop) && errors.Is(err, units.ErrStop)
-			if ctx.Err() == nil || stopped {
+			notStarted := errors.As(err, &units.NotStarted{}) && d.has(jobName)
+			if stopped || notStarted {
 				s.build.Job = nil
 			}
 			return "", err

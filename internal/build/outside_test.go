@@ -297,6 +297,54 @@ func TestOutsideIsCancelled(t *testing.T) {
 	}
 }
 
+// Only a unit that certainly does not run is started anew: two would do the same.
+func TestOutsideIsRefused(t *testing.T) {
+	refused := fault.New(fault.Unavailable, "systemd does not let esxid do it")
+	tests := []struct {
+		name  string
+		taken bool
+		err   error
+		kept  bool
+	}{
+		{"the start", false, units.NotStarted{Err: refused}, false},
+		{"a second start, when the first has begun", true, units.NotStarted{Err: refused}, true},
+		{"to be followed", true, refused, true},
+		{"to be followed, soon after the start", false, refused, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newOutside(t)
+			f.unit = func(units.RunOptions) (units.Exit, error) {
+				if tt.taken {
+					f.take(nil)
+				}
+				return units.Exit{}, tt.err
+			}
+			if err := f.run(t.Context()); !fault.Passes(err) {
+				t.Errorf("err = %v", err)
+			}
+			if kept := f.build.Job != nil; kept != tt.kept {
+				t.Fatalf("job %+v", f.build.Job)
+			}
+			f.unit = func(units.RunOptions) (units.Exit, error) {
+				if !tt.taken {
+					f.take(nil)
+				}
+				f.leave(f.build.Job.Nonce, &Result{})
+				return units.Exit{Result: "success"}, nil
+			}
+			if err := f.run(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if tt.taken {
+				f.wantRuns("start", "follow")
+			} else {
+				f.wantRuns("start", "start")
+			}
+		})
+	}
+}
+
 // A build that is cancelled before anybody follows its unit does not leave that
 // behind; the end of the service does.
 func TestOutsideIsCancelledBeforeItIsFollowed(t *testing.T) {

@@ -59,7 +59,10 @@ func (f *follower) session(ctx context.Context, connected func()) error {
 	connected()
 	if !f.started && !f.options.FollowOnly && !closed(f.stop) {
 		if err := f.call(ctx, managerPath, managerInterface+".StartUnit", &f.job, f.unit, "replace"); err != nil {
-			return f.refusal("start", err)
+			if err = f.refusal("start", err); errors.Is(err, errLost) {
+				return err
+			}
+			return NotStarted{err}
 		}
 	}
 	f.started = true

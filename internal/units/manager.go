@@ -28,6 +28,13 @@ func Use(mode string) bool {
 // be stopped. Any other end of the context leaves it alone.
 var ErrStop = errors.New("the unit was stopped")
 
+// NotStarted is the error of Manager.Run if systemd has refused to start the unit.
+// After any other error it may be running.
+type NotStarted struct{ Err error }
+
+func (e NotStarted) Error() string { return e.Err.Error() }
+func (e NotStarted) Unwrap() error { return e.Err }
+
 // Manager talks to the system's service manager. It holds no connection while it
 // follows nothing.
 type Manager struct {

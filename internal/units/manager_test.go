@@ -81,7 +81,26 @@ func TestRunRefused(t *testing.T) {
 			if !fault.Passes(r.err) || !strings.Contains(r.err.Error(), tt.want) || !strings.Contains(r.err.Error(), testUnit) {
 				t.Errorf("err = %v, want %q", r.err, tt.want)
 			}
+			if !errors.As(r.err, &NotStarted{}) {
+				t.Errorf("err = %v: it was not started", r.err)
+			}
 		})
+	}
+}
+
+// A unit that was started, by this process or an earlier one, may well run on when
+// systemd does not let it be followed.
+func TestFollowRefused(t *testing.T) {
+	for _, method := range []string{"Subscribe", "GetAll"} {
+		for _, followOnly := range []bool{true, false} {
+			m := startManager(t)
+			m.with(func() { m.refuse[method] = "org.freedesktop.DBus.Error.AccessDenied" })
+			r := startRun(t, RunOptions{FollowOnly: followOnly})
+			r.wait()
+			if !fault.Passes(r.err) || errors.As(r.err, &NotStarted{}) {
+				t.Errorf("%s, FollowOnly %v: err = %v", method, followOnly, r.err)
+			}
+		}
 	}
 }
 
