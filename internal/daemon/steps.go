@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/esxid/esxid/internal/build"
 	"github.com/esxid/esxid/internal/units"
 )
@@ -21,17 +19,6 @@ func (d *Daemon) useUnits() {
 	if units.Use(d.settings().cfg.Service.Steps) {
 		d.units = units.New(d.log)
 		d.log.Debug("The steps install and customize run in units of systemd.")
-		d.useSmallPages()
-	}
-}
-
-// useSmallPages keeps huge pages from taking the place of memory that the service has
-// given back: where they are used for everything (Debian's default), the kernel fills them
-// up with zeros again while nothing happens at all. Programs that the service starts
-// inherit this; the virtual machine, which gains from huge pages, is in a unit.
-func (d *Daemon) useSmallPages() {
-	if err := unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0); err != nil {
-		d.log.Debug("Huge pages cannot be switched off: "+err.Error()+".", "error", err)
 	}
 }
 
