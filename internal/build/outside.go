@@ -57,10 +57,10 @@ func (s *step) outside(ctx context.Context, name string) (string, error) {
 		switch {
 		case err != nil:
 			return "", err
+		case again && exit.Result == "" && (result == nil || result.Stopped):
+			continue // it was not seen to fail: the host was shut down, or lost its power
 		case result != nil:
 			return s.conclude(exit, result)
-		case again && exit.Result == "":
-			continue // it was not seen to fail: the host was restarted
 		}
 		return "", exit.Err()
 	}

@@ -208,7 +208,9 @@ func TestOutsideGoesOn(t *testing.T) {
 		{"taken and done", true, units.Exit{Result: "success"}, good, nonce, []string{"follow"}, 0, false},
 		{"done, and the host was restarted", true, units.Exit{}, good, nonce, []string{"follow"}, 0, false},
 		{"killed", true, units.Exit{Result: "signal", Code: 9}, nil, "", []string{"follow"}, fault.TryLater, false},
-		{"the host was restarted", true, units.Exit{}, nil, "", []string{"follow", "start"}, 0, true},
+		{"the host lost its power", true, units.Exit{}, nil, "", []string{"follow", "start"}, 0, true},
+		{"the host was shut down", true, units.Exit{}, &Result{Stopped: true}, nonce, []string{"follow", "start"}, 0, true},
+		{"stopped by hand", true, units.Exit{Result: "success"}, &Result{Stopped: true}, nonce, []string{"follow"}, fault.TryLater, false},
 		{"only another run's result", true, units.Exit{}, good, strings.Repeat("X", 26), []string{"follow", "start"}, 0, true},
 		{"failed", true, units.Exit{Result: "exit-code", Code: 65}, &Result{Failure: &Failure{Message: "bad ISO", Class: fault.Input}}, nonce, []string{"follow"}, fault.Input, false},
 	}
