@@ -3,10 +3,12 @@ package build
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"os"
 	"strings"
 
+	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/fault"
 )
 
@@ -14,36 +16,40 @@ import (
 // the payload, for which ESXi 6.x has an EFI system partition of 4 MiB.
 const maxAuthorities = 32 << 10
 
-// readAuthorities returns the certificates in a PEM file, without what else is
-// in it; "" if there is no file.
-func readAuthorities(path string) (string, error) {
+// readAuthorities returns the certificates in the PEM file deploy.vcenter_ca_file,
+// without what else is in it; "" if there is no file.
+func readAuthorities(cfg *config.Config) (string, error) {
+	path := cfg.Deploy.VCenterCAFile
 	if path == "" {
 		return "", nil
 	}
+	bad := func(format string, args ...any) error {
+		return fault.New(fault.Config, "%s: %w", cfg.Place("deploy", "vcenter_ca_file"), fmt.Errorf(format, args...))
+	}
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fault.New(fault.Config, "cannot read deploy.vcenter_ca_file: %w", err)
+		return "", bad("cannot %w", err) // open FILE: REASON
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxAuthorities+1))
 	if err != nil {
-		return "", fault.New(fault.Config, "cannot read deploy.vcenter_ca_file: %w", err)
+		return "", bad("cannot %w", err)
 	}
 	if len(text) > maxAuthorities {
-		return "", fault.New(fault.Config, "deploy.vcenter_ca_file %s has more than %d bytes: leave only the certificates in it that vCenter needs", path, maxAuthorities)
+		return "", bad("%s has more than %d bytes: leave only the certificates in it that vCenter needs", path, maxAuthorities)
 	}
 	var b strings.Builder
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" { // a key must not get into an image
-			return "", fault.New(fault.Config, "deploy.vcenter_ca_file %s holds a %s: want nothing but certificates", path, block.Type)
+			return "", bad("%s holds a %s: want nothing but certificates", path, block.Type)
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return "", fault.New(fault.Config, "deploy.vcenter_ca_file %s: %w", path, err)
+			return "", bad("cannot use %s: %w", path, err)
 		}
 		b.Write(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}))
 	}
 	if b.Len() == 0 {
-		return "", fault.New(fault.Config, "deploy.vcenter_ca_file %s holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", path)
+		return "", bad("%s holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", path)
 	}
 	return b.String(), nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/fault"
 )
 
@@ -13,6 +14,11 @@ func TestReadAuthorities(t *testing.T) {
 	good, err := os.ReadFile("testdata/authority.pem")
 	if err != nil {
 		t.Fatal(err)
+	}
+	read := func(path string) (string, error) {
+		cfg := config.Default()
+		cfg.Deploy.VCenterCAFile = path
+		return readAuthorities(cfg)
 	}
 	path := filepath.Join(t.TempDir(), "ca.pem")
 	for _, tt := range []struct{ text, want, reason string }{
@@ -26,7 +32,7 @@ func TestReadAuthorities(t *testing.T) {
 		if err := os.WriteFile(path, []byte(tt.text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		got, err := readAuthorities(path)
+		got, err := read(path)
 		if tt.reason == "" {
 			if got != tt.want || err != nil {
 				t.Errorf("got %q, %v, want %q", got, err, tt.want)
@@ -35,10 +41,10 @@ func TestReadAuthorities(t *testing.T) {
 			t.Errorf("%.40q: %v, want %q", tt.text, err, tt.reason)
 		}
 	}
-	if got, err := readAuthorities(""); got != "" || err != nil {
+	if got, err := read(""); got != "" || err != nil {
 		t.Errorf("without a file: %q, %v", got, err)
 	}
-	if _, err := readAuthorities("/nowhere.pem"); err == nil {
-		t.Error("a file that is not there is no error")
+	if _, err := read("/nowhere.pem"); err == nil || err.Error() != "deploy.vcenter_ca_file: cannot open /nowhere.pem: no such file or directory" {
+		t.Errorf("a file that is not there: %v", err)
 	}
 }

@@ -126,11 +126,11 @@ func TestPasswordFile(t *testing.T) {
 		{name: "empty", path: write("\n", 0o600), err: "want one line"},
 		{name: "two lines", path: write("a\nb\n", 0o600), err: "want one line"},
 		{name: "huge", path: write(strings.Repeat("x", maxPasswordFile+1), 0o600), err: "want one line"},
-		{name: "missing", path: "/nonexistent/password", err: "cannot read root_password.file"},
+		{name: "missing", path: "/nonexistent/password", err: "root_password.file: cannot open /nonexistent/password: no such file"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := passwordHash(config.RootPassword{File: tt.path}, t.TempDir())
+			got, err := passwordHash(&config.Config{RootPassword: config.RootPassword{File: tt.path}}, t.TempDir())
 			if tt.err == "" {
 				if err != nil || got != tt.want {
 					t.Errorf("passwordHash = %q, %v", got, err)
@@ -149,7 +149,7 @@ func TestPasswordFile(t *testing.T) {
 
 func TestRandomPasswordIsKept(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := passwordHash(config.RootPassword{}, dir); err != nil {
+	if _, err := passwordHash(config.Default(), dir); err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, passwordFileName)
@@ -160,7 +160,7 @@ func TestRandomPasswordIsKept(t *testing.T) {
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o600 {
 		t.Errorf("mode of the password file = %v", info.Mode())
 	}
-	if _, err := passwordHash(config.RootPassword{}, dir); err != nil {
+	if _, err := passwordHash(config.Default(), dir); err != nil {
 		t.Fatal(err)
 	}
 	if again, _ := os.ReadFile(path); string(again) != string(first) {

@@ -25,40 +25,44 @@ const maxPasswordFile = 4096
 
 // configuredPassword returns the hash or the password from the configuration
 // and which of the sources it is. Both are empty secrets when none is set.
-func configuredPassword(r config.RootPassword) (secret, source string, err error) {
+func configuredPassword(cfg *config.Config) (secret, source string, err error) {
+	r := cfg.RootPassword
 	switch {
 	case r.Hash != "":
 		return r.Hash, passwordConfigured, nil
 	case r.File == "":
 		return "", passwordRandom, nil
 	}
+	bad := func(format string, args ...any) error {
+		return fault.New(fault.Config, "%s: %w", cfg.Place("root_password", "file"), fmt.Errorf(format, args...))
+	}
 	f, err := os.Open(r.File)
 	if err != nil {
-		return "", "", fault.New(fault.Config, "cannot read root_password.file: %w", err)
+		return "", "", bad("cannot %w", err) // open FILE: REASON
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return "", "", fault.New(fault.Config, "cannot read root_password.file: %w", err)
+		return "", "", bad("cannot %w", err)
 	}
 	if info.Mode().Perm()&0o007 != 0 {
-		return "", "", fault.New(fault.Config, "root_password.file %s is open to every user: chmod 0640 %s", r.File, r.File)
+		return "", "", bad("%s is open to every user: chmod 0640 %s", r.File, r.File)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxPasswordFile+1))
 	if err != nil {
-		return "", "", fault.New(fault.Config, "cannot read root_password.file: %w", err)
+		return "", "", bad("cannot %w", err)
 	}
 	secret = strings.TrimRight(string(text), "\r\n")
 	if secret == "" || len(text) > maxPasswordFile || strings.ContainsAny(secret, "\r\n\x00") {
-		return "", "", fault.New(fault.Config, "root_password.file %s: want one line with a password or a $6$ hash", r.File)
+		return "", "", bad("want one line with a password or a $6$ hash in %s", r.File)
 	}
 	return secret, passwordFile, nil
 }
 
 // passwordHash returns the hash the installer gets. A random password is made
 // once per build: an interrupted step finds it again.
-func passwordHash(r config.RootPassword, dir string) (string, error) {
-	secret, source, err := configuredPassword(r)
+func passwordHash(cfg *config.Config, dir string) (string, error) {
+	secret, source, err := configuredPassword(cfg)
 	if err != nil {
 		return "", err
 	}

@@ -76,12 +76,12 @@ func NewPlan(cfg *config.Config, info iso.Info, src kickstart.Source, secret []b
 	for _, layer := range src.Layers {
 		p.Kickstart = append(p.Kickstart, layer.Path)
 	}
-	password, source, err := configuredPassword(cfg.RootPassword)
+	password, source, err := configuredPassword(cfg)
 	if err != nil {
 		return Plan{}, err
 	}
 	p.RootPassword = source
-	if p.VCenterCA, err = readAuthorities(cfg.Deploy.VCenterCAFile); err != nil {
+	if p.VCenterCA, err = readAuthorities(cfg); err != nil {
 		return Plan{}, err
 	}
 

@@ -24,7 +24,7 @@ func (s *step) kickstart(context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	hash, err := passwordHash(s.Config.RootPassword, s.dir)
+	hash, err := passwordHash(s.Config, s.dir)
 	if err != nil {
 		return "", err
 	}

@@ -23,6 +23,8 @@ type Config struct {
 	Deploy       Deploy       `toml:"deploy"`
 	Service      Service      `toml:"service"`
 	Targets      []Target     `toml:"target"`
+
+	source *source // nil: not read from a file
 }
 
 // RootPassword says which root password the images get. With neither key set
@@ -100,6 +102,9 @@ type Target struct {
 	ChunkSize  int64  `toml:"chunk_size"`   // maas: bytes per request, at most 8 MiB
 
 	Path string `toml:"path"` // directory: an existing directory
+
+	source *source // nil: not read from a file
+	index  int     // which [[target]] of it
 }
 
 // Target types.

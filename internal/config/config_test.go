@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/esxid/esxid/internal/fault"
 )
@@ -19,7 +20,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(Default(), got); diff != "" {
+	if diff := cmp.Diff(Default(), got, cmpopts.IgnoreUnexported(Config{})); diff != "" {
 		t.Errorf("config.example.toml differs from the defaults (-default +example):\n%s", diff)
 	}
 }
@@ -35,6 +36,9 @@ func TestExampleNamesEveryKey(t *testing.T) {
 	walk = func(typ reflect.Type) {
 		for i := range typ.NumField() {
 			field := typ.Field(i)
+			if !field.IsExported() {
+				continue
+			}
 			key := field.Tag.Get("toml")
 			inner := field.Type
 			for inner.Kind() == reflect.Slice || inner.Kind() == reflect.Map {
@@ -53,6 +57,33 @@ func TestExampleNamesEveryKey(t *testing.T) {
 		}
 	}
 	walk(reflect.TypeFor[Config]())
+}
+
+// What is found out later is told with the key's place, too.
+func TestPlace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "esxid.toml")
+	target := func(name string) string {
+		return "[[target]]\ntype = \"maas\"\nname = \"" + name + "\"\nurl = \"http://maas/MAAS\"\nca_file = \"/nowhere/ca.pem\"\n"
+	}
+	if err := os.WriteFile(path, []byte("[deploy]\nvcenter_ca_file = \"/nowhere/ca.pem\"\n"+target("a")+target("b")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for got, want := range map[string]string{
+		c.Place("deploy", "vcenter_ca_file"):         path + ":2: deploy.vcenter_ca_file",
+		c.Targets[0].Place("ca_file"):                path + ":7: target 1: ca_file",
+		c.Targets[1].Place("ca_file"):                path + ":12: target 2: ca_file",
+		c.Targets[1].Place("api_key_file"):           path + ":8: target 2: api_key_file",
+		Default().Place("deploy", "vcenter_ca_file"): "deploy.vcenter_ca_file",
+		Target{}.Place("ca_file"):                    "ca_file",
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
 }
 
 const goodTarget = "[[target]]\ntype = \"directory\"\nname = \"a\"\npath = \"/srv\"\n"

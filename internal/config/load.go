@@ -67,13 +67,17 @@ func parse(path, text string) (*Config, error) {
 		key := unknown[0]
 		return nil, fault.New(fault.Config, "%s:%d: unknown key %s: see config.example.toml for the keys there are", path, lineOf(text, key, 0), key)
 	}
+	src := &source{path, text}
+	c.source = src
 	for i := range c.Targets {
-		if t := &c.Targets[i]; t.Type == TargetMAAS && t.ChunkSize == 0 {
+		t := &c.Targets[i]
+		t.source, t.index = src, i
+		if t.Type == TargetMAAS && t.ChunkSize == 0 {
 			t.ChunkSize = DefaultChunkSize
 		}
 	}
 	if p := c.validate(); p != nil {
-		return nil, fault.New(fault.Config, "%s:%d: %s: %s", path, lineOf(text, p.key, p.index), p.name(), p.message)
+		return nil, fault.New(fault.Config, "%s: %s", src.place(p.key, p.index), p.message)
 	}
 	return c, nil
 }

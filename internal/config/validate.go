@@ -20,14 +20,6 @@ type problem struct {
 	message string
 }
 
-// name is the key as shown to the operator; targets are counted from 1.
-func (p *problem) name() string {
-	if len(p.key) > 0 && p.key[0] == "target" {
-		return fmt.Sprintf("target %d: %s", p.index+1, p.key[1:])
-	}
-	return p.key.String()
-}
-
 func bad(message string, key ...string) *problem {
 	return &problem{key: key, message: message}
 }

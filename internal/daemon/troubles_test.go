@@ -330,7 +330,7 @@ func TestCannotPlan(t *testing.T) {
 	r.addISO("8.0.3", "24280767")
 	r.reconcile()
 	r.reconcile()
-	if got := r.compose(); !strings.Contains(got, "Not all is built: cannot plan the build of x.iso (8.0.3, build 24280767): cannot read root_password.file: open /nonexistent/password") {
+	if got := r.compose(); !strings.Contains(got, "Not all is built: cannot plan the build of x.iso (8.0.3, build 24280767): root_password.file: cannot open /nonexistent/password") {
 		t.Errorf("status %q", got)
 	}
 	if n := r.logs.count("", "Not all can be built now"); n != 1 {

@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/fault"
 )
 
@@ -32,46 +33,53 @@ type apiKey struct{ consumer, token, secret string }
 // digits only.
 var keyForm = regexp.MustCompile(`^[!-9;-~]+:[!-9;-~]+:[!-9;-~]+$`)
 
-// readKey reads the key from file, or from the service's credential if file is
-// empty. Nothing of what is read gets into an error.
-func readKey(file string) (apiKey, error) {
-	what, isCredential := "api_key_file "+file, file == ""
+// readKey reads a target's key from its api_key_file, or from the service's credential
+// if it has none. Nothing of what is read gets into an error.
+func readKey(t config.Target) (apiKey, error) {
+	file, isCredential := t.APIKeyFile, t.APIKeyFile == ""
+	bad := func(class fault.Class, format string, args ...any) (apiKey, error) {
+		err := fmt.Errorf(format, args...)
+		if isCredential {
+			return apiKey{}, fault.New(class, "the credential %s: %w", credential, err)
+		}
+		return apiKey{}, fault.New(class, "%s: %w", t.Place("api_key_file"), err)
+	}
 	if isCredential {
 		dir := os.Getenv("CREDENTIALS_DIRECTORY")
 		if dir == "" {
 			return apiKey{}, noKey()
 		}
-		file, what = filepath.Join(dir, credential), "credential "+credential
+		file = filepath.Join(dir, credential)
 	}
 	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return apiKey{}, fault.New(fault.NotPermitted, "cannot read the %s: %w: give it to this user or group, e.g. chgrp esxid and chmod 0640", what, err)
+		return bad(fault.NotPermitted, "cannot %w: give it to this user or group, e.g. chgrp esxid and chmod 0640", err) // open FILE: REASON
 	case err != nil && isCredential:
 		return apiKey{}, noKey()
 	case err != nil:
-		return apiKey{}, fault.New(fault.Config, "cannot read the %s: %w", what, err)
+		return bad(fault.Config, "cannot %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return apiKey{}, fault.New(fault.Config, "cannot read the %s: %w", what, err)
+		return bad(fault.Config, "cannot %w", err)
 	case !info.Mode().IsRegular():
-		return apiKey{}, fault.New(fault.Config, "the %s is not a regular file", what)
+		return bad(fault.Config, "%s is not a regular file", file)
 	case info.Mode().Perm()&0o007 != 0:
-		return apiKey{}, fault.New(fault.Config, "the %s is open to every user of this host: chmod 0640 %s, and replace the key in MAAS if the host is shared", what, file)
+		return bad(fault.Config, "%s is open to every user of this host: chmod 0640 %s, and replace the key in MAAS if the host is shared", file, file)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
-		return apiKey{}, fault.New(fault.Config, "cannot read the %s: %w", what, err)
+		return bad(fault.Config, "cannot %w", err)
 	}
 	line := strings.TrimSpace(string(text))
 	if line == "" && isCredential {
 		return apiKey{}, noKey() // the unit's default, so that the service starts without one
 	}
 	if len(text) > maxKeyFile || !keyForm.MatchString(line) {
-		return apiKey{}, fault.New(fault.Config, "the %s does not hold an API key: want one line of three parts joined by colons, as MAAS shows it under API keys in the user's preferences", what)
+		return bad(fault.Config, "%s does not hold an API key: want one line of three parts joined by colons, as MAAS shows it under API keys in the user's preferences", file)
 	}
 	parts := strings.Split(line, ":")
 	return apiKey{parts[0], parts[1], parts[2]}, nil

@@ -290,12 +290,12 @@ func TestReadKey(t *testing.T) {
 		{"nothing", write("nothing", "", 0o600), "three parts"},
 		{"long", write("long", strings.Repeat("SECRET", 2000)+":b:c", 0o600), "three parts"},
 		{"world-readable", write("open", "SECRETa:b:c\n", 0o644), "chmod 0640"},
-		{"missing", filepath.Join(dir, "missing"), "no such file"},
+		{"missing", filepath.Join(dir, "missing"), "api_key_file: cannot open " + filepath.Join(dir, "missing") + ": no such file"},
 		{"directory", dir, "not a regular file"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			key, err := readKey(tt.path)
+			key, err := readKey(config.Target{APIKeyFile: tt.path})
 			if tt.want == "" {
 				if err != nil || key != (apiKey{"a", "b", "c"}) {
 					t.Errorf("%v, %v", key, err)
@@ -309,12 +309,12 @@ func TestReadKey(t *testing.T) {
 	}
 	t.Run("credential", func(t *testing.T) {
 		t.Setenv("CREDENTIALS_DIRECTORY", "")
-		if _, err := readKey(""); fault.ClassOf(err) != fault.Config || !strings.Contains(err.Error(), "api_key_file") {
+		if _, err := readKey(config.Target{}); fault.ClassOf(err) != fault.Config || !strings.Contains(err.Error(), "api_key_file") {
 			t.Errorf("err = %v", err)
 		}
 		write(credential, "a:b:c", 0o400)
 		t.Setenv("CREDENTIALS_DIRECTORY", dir)
-		if key, err := readKey(""); err != nil || key.consumer != "a" {
+		if key, err := readKey(config.Target{}); err != nil || key.consumer != "a" {
 			t.Errorf("%v, %v", key, err)
 		}
 	})

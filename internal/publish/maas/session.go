@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/fault"
 )
 
@@ -38,11 +39,11 @@ type session struct {
 
 // connect reads the key and the certificates. It sends nothing.
 func (c *Client) connect() (*session, error) {
-	key, err := readKey(c.target.APIKeyFile)
+	key, err := readKey(c.target)
 	if err != nil {
 		return nil, err
 	}
-	conf, err := tlsConfig(c.target.CAFile, c.target.ServerName, c.target.Insecure)
+	conf, err := tlsConfig(c.target)
 	if err != nil {
 		return nil, err
 	}
@@ -68,26 +69,27 @@ func (c *Client) connect() (*session, error) {
 
 func (s *session) close() { s.http.CloseIdleConnections() }
 
-func tlsConfig(caFile, serverName string, insecure bool) (*tls.Config, error) {
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName, InsecureSkipVerify: insecure}
-	if caFile == "" {
+func tlsConfig(t config.Target) (*tls.Config, error) {
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.Insecure}
+	if t.CAFile == "" {
 		return conf, nil
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool()
 	}
-	f, err := os.Open(caFile)
+	place := t.Place("ca_file")
+	f, err := os.Open(t.CAFile)
 	if err != nil {
-		return nil, fault.New(fault.Config, "cannot read ca_file: %w", err)
+		return nil, fault.New(fault.Config, "%s: cannot %w", place, err) // open FILE: REASON
 	}
 	defer f.Close()
 	pem, err := io.ReadAll(io.LimitReader(f, maxCA))
 	if err != nil {
-		return nil, fault.New(fault.Config, "cannot read ca_file: %w", err)
+		return nil, fault.New(fault.Config, "%s: cannot %w", place, err)
 	}
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fault.New(fault.Config, "ca_file %s holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", caFile)
+		return nil, fault.New(fault.Config, "%s: %s holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", place, t.CAFile)
 	}
 	conf.RootCAs = roots
 	return conf, nil

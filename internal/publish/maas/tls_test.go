@@ -46,7 +46,7 @@ func TestTLS(t *testing.T) {
 		{"unknown CA", s.URL, func(*config.Target) {}, fault.Config, "set ca_file"},
 		{"wrong name", s.URL, func(t *config.Target) { t.CAFile, t.ServerName = ca, "maas.local" }, fault.Config, "server_name"},
 		{"no certificate", s.URL, func(t *config.Target) { t.CAFile = junk }, fault.Config, "no certificate in PEM form"},
-		{"missing file", s.URL, func(t *config.Target) { t.CAFile = filepath.Join(dir, "x") }, fault.Config, "cannot read ca_file"},
+		{"missing file", s.URL, func(t *config.Target) { t.CAFile = filepath.Join(dir, "x") }, fault.Config, "ca_file: cannot open " + filepath.Join(dir, "x") + ": no such file"},
 		{"http to the TLS port", strings.Replace(s.URL, "https", "http", 1), func(*config.Target) {}, fault.Config, "use https://"},
 		{"https to the plain port", strings.Replace(plain.URL, "http", "https", 1), func(*config.Target) {}, fault.Config, "use http://"},
 	}
