@@ -62,6 +62,7 @@ type Daemon struct {
 	added    map[string]time.Time          // ISO sha256 → when it was dropped
 	running  map[string]context.CancelFunc // by id
 	live     map[string]*live              // by id: what may be seen of the running ones
+	underWay map[string]string             // by id: the step whose unit ran already when the service started
 	line     string                        // the last status line
 	troubles map[string]string             // see troubles.go
 	targets  map[string]*health            // by target's name
@@ -98,7 +99,7 @@ func New(load func() (*config.Config, error), version string, log *slog.Logger) 
 		mainLife: newLife("main loop"), buildLife: newLife("loop of the builds"), publishLife: newLife("loop of the publications"),
 		buildWake: make(chan struct{}, 1), publishWake: make(chan struct{}, 1),
 		look: make(chan struct{}, 1), ready: make(chan struct{}), rescan: make(chan struct{}, 1), changed: make(chan struct{}, 1), live: map[string]*live{},
-		builds: map[string]*build.Build{}, current: map[string]string{}, added: map[string]time.Time{}, running: map[string]context.CancelFunc{},
+		builds: map[string]*build.Build{}, current: map[string]string{}, added: map[string]time.Time{}, running: map[string]context.CancelFunc{}, underWay: map[string]string{},
 	}
 	d.lives = []*life{d.mainLife, d.buildLife, d.publishLife}
 	d.isReady = sync.OnceFunc(func() { close(d.ready) })

@@ -9,13 +9,14 @@ import (
 // live is what may be seen of a build while its record belongs to its worker.
 // Daemon.mu guards it.
 type live struct {
-	record  *build.Build // a copy of when the last step began or ended
-	event   build.Event  // the last one; its Step is empty before the first
-	started time.Time    // of the step
-	counts  time.Time    // since when the step counts: a publication begins anew with each target
-	times   build.Times
-	by      string        // who cancelled it, or ""
-	done    chan struct{} // closed when the worker has given the build back
+	record   *build.Build // a copy of when the last step began or ended
+	event    build.Event  // the last one; its Step is empty before the first
+	started  time.Time    // of the step
+	counts   time.Time    // since when the step counts: a publication begins anew with each target
+	times    build.Times
+	by       string        // who cancelled it, or ""
+	underWay string        // the step whose unit ran already when the service started, until it is followed
+	done     chan struct{} // closed when the worker has given the build back
 }
 
 // newLive is called while b still belongs to the caller.
@@ -59,6 +60,18 @@ func (d *Daemon) observe(e build.Event) {
 	}
 	l.event = e
 	d.announce()
+}
+
+// begins says whether a step begins now, and did not begin under an earlier esxid.
+func (d *Daemon) begins(e build.Event) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.live[e.Build]
+	if l == nil || l.underWay != e.Step {
+		return true
+	}
+	l.underWay = ""
+	return false
 }
 
 // active says what the build is doing, if it is doing something.

@@ -30,7 +30,7 @@ func (d *Daemon) runUnit(ctx context.Context, unit string, o units.RunOptions) (
 
 // clearUnits ends the units that run for builds which do not ask for them any
 // more, and lets systemd forget the failures of builds that are gone. The units
-// of the others are followed when their build has its turn.
+// of the others are followed when their build has its turn, which comes next.
 func (d *Daemon) clearUnits(ctx context.Context) {
 	if d.units == nil {
 		return
@@ -48,6 +48,11 @@ func (d *Daemon) clearUnits(ctx context.Context) {
 		d.mu.Lock()
 		b := d.builds[u.Build]
 		wanted := b != nil && d.isCurrent(b) && b.State == build.Queued && b.Job != nil && b.Job.Step == u.Step
+		if wanted && !u.Failed {
+			d.underWay[u.Build] = u.Step
+			d.log.Info(fmt.Sprintf("Following the step %s of %s, which is under way in %s.", u.Step, b.Plan.Name, u.Name),
+				"build", u.Build, "name", b.Plan.Name, "step", u.Step, "unit", u.Name)
+		}
 		d.mu.Unlock()
 		switch {
 		case u.Failed && b == nil:

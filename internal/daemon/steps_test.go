@@ -12,6 +12,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/esxid/esxid/internal/build"
+	"github.com/esxid/esxid/internal/journal"
 	"github.com/esxid/esxid/internal/units"
 	"github.com/esxid/esxid/test/privatebus"
 )
@@ -100,8 +101,8 @@ func (u *unitStates) GetAll(string) (map[string]dbus.Variant, *dbus.Error) {
 	return map[string]dbus.Variant{"ActiveState": dbus.MakeVariant(state)}, nil
 }
 
-// At the start: a unit that is wanted goes on, one that is not is stopped, and the
-// failures of builds that are gone are forgotten.
+// At the start: a unit that is wanted goes on, which is not said to begin; one that is not
+// is stopped; and the failures of builds that are gone are forgotten.
 func TestUnitsAtTheStart(t *testing.T) {
 	dir := t.TempDir()
 	r := newRig(t, dir)
@@ -128,6 +129,16 @@ func TestUnitsAtTheStart(t *testing.T) {
 	again.units = units.New(again.log)
 	again.run()
 	<-again.f.started // the loop of the builds has cleared up before
+	for range 2 {
+		again.report(build.Event{Time: time.Now(), Build: wanted, Name: "esxi/6.7", Step: build.StepInstall, State: build.EventStarted})
+	}
+	for text, want := range map[string]int{
+		"Following the step install of esxi/6.7": 1, "Building esxi/6.7": 0, "install begins": 1, // the second time
+	} {
+		if got := again.logs.count("", text) + again.logs.count(journal.Started, text); got != want {
+			t.Errorf("%q is in the log %d times, want %d", text, got, want)
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	slices.Sort(m.calls)

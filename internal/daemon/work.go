@@ -127,7 +127,11 @@ func (d *Daemon) work(ctx context.Context, b *build.Build, work func(context.Con
 	}
 	if b.State == build.Queued {
 		d.transition(b, build.Building)
-		d.log.Info(fmt.Sprintf("Building %s, build %s.", b.Plan.Name, b.Plan.ISO.Build), journal.Started.Attr(), "build", b.ID(), "name", b.Plan.Name)
+		l.underWay = d.underWay[b.ID()]
+		delete(d.underWay, b.ID())
+		if l.underWay == "" {
+			d.log.Info(fmt.Sprintf("Building %s, build %s.", b.Plan.Name, b.Plan.ISO.Build), journal.Started.Attr(), "build", b.ID(), "name", b.Plan.Name)
+		}
 	}
 	l.record = b.Clone()
 	d.announce()
@@ -310,6 +314,9 @@ func (d *Daemon) report(e build.Event) {
 	d.observe(e)
 	switch e.State {
 	case build.EventStarted:
+		if !d.begins(e) {
+			break
+		}
 		d.log.Info(fmt.Sprintf("%s: %s begins.", e.Name, e.Step), "build", e.Build, "name", e.Name, "step", e.Step)
 	case build.EventDone:
 		text := fmt.Sprintf("%s: %s done in %s", e.Name, e.Step, took(e.Seconds))
