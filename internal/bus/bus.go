@@ -131,7 +131,7 @@ func (s *session) follow(signals <-chan *dbus.Signal) error {
 		case <-s.conn.Context().Done():
 			return errors.New("the bus closed the connection")
 		case sig := <-signals:
-			if sig != nil && sig.Name == "org.freedesktop.DBus.NameLost" && len(sig.Body) > 0 && sig.Body[0] == Name {
+			if isLoss(sig) {
 				return errors.New("another process took the name " + Name)
 			}
 		case <-changed:
@@ -143,6 +143,13 @@ func (s *session) follow(signals <-chan *dbus.Signal) error {
 			pause = nil
 		}
 	}
+}
+
+// isLoss says whether a signal is the bus's own about the loss of our name. Everybody may send
+// us a signal with these words.
+func isLoss(sig *dbus.Signal) bool {
+	return sig != nil && sig.Sender == "org.freedesktop.DBus" && sig.Name == "org.freedesktop.DBus.NameLost" &&
+		len(sig.Body) > 0 && sig.Body[0] == Name
 }
 
 // refresh shows the service as it is now.

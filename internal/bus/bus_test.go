@@ -147,7 +147,7 @@ func listen(t *testing.T, conn *dbus.Conn) <-chan *dbus.Signal {
 // next waits for a signal of this name.
 func next(t *testing.T, signals <-chan *dbus.Signal, name string) *dbus.Signal {
 	t.Helper()
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(patience)
 	for {
 		select {
 		case s := <-signals:
@@ -366,7 +366,7 @@ func openFiles(t *testing.T) int {
 // reply, so there may be one more for a moment.
 func wantOpen(t *testing.T, most int) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); openFiles(t) > most; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); openFiles(t) > most; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d descriptors are open, %d were before", openFiles(t), most)
 		}
@@ -427,6 +427,40 @@ func TestBusRestart(t *testing.T) {
 	if text := log.String(); strings.Count(text, "Not on the system bus") != 2 || strings.Count(text, "On the system bus again") != 2 {
 		t.Errorf("logged:\n%s", text)
 	}
+}
+
+// A signal that says the name is lost counts only if it is the bus's own.
+func TestForgedNameLost(t *testing.T) {
+	startBus(t)
+	f := newService()
+	s := newServer(t, f)
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, gone := make(chan struct{}), make(chan error, 1)
+	go func() { gone <- s.serve(ctx, func() { close(ready) }) }()
+	select {
+	case <-ready:
+	case err := <-gone:
+		t.Fatal(err)
+	}
+	conn := connect(t)
+	signals := listen(t, conn)
+	check(t, conn.Send(&dbus.Message{
+		Type: dbus.TypeSignal, Body: []any{Name},
+		Headers: map[dbus.HeaderField]dbus.Variant{
+			dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/org/freedesktop/DBus")), dbus.FieldDestination: dbus.MakeVariant(Name),
+			dbus.FieldInterface: dbus.MakeVariant("org.freedesktop.DBus"), dbus.FieldMember: dbus.MakeVariant("NameLost"),
+			dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf("")),
+		},
+	}, nil).Err)
+	// It comes before the reply to this, and is looked at between two changes; of the second
+	// nothing is heard if the service has left the bus.
+	check(t, conn.Object(Name, Root).Call(ObjectManager+".GetManagedObjects", 0).Err)
+	for _, percent := range []float64{50, 60} {
+		f.show(func(s *build.Snapshot) { s.Builds[0].Active.Percent = percent })
+		next(t, signals, Properties+".PropertiesChanged")
+	}
+	cancel()
+	<-gone
 }
 
 // Without a bus, or with the name taken, the service does not mind.
