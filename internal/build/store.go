@@ -28,6 +28,9 @@ import (
 type Store struct {
 	Builds string // directory
 	Images string // directory
+	// Dispose, if set, sees to it that a removed directory, which has been put aside
+	// under another name, goes away. Without it that happens at once.
+	Dispose func(dir string) error
 }
 
 // recordName is the file that holds a build's record.
@@ -240,7 +243,7 @@ func (s *Store) Remove(id string) error {
 	if !idForm.MatchString(id) {
 		return fmt.Errorf("build %.60q: %w", id, fs.ErrNotExist)
 	}
-	return discard(s.Dir(id))
+	return s.discard(s.Dir(id))
 }
 
 // RemoveImage deletes the finished image in a build's place if it is this
@@ -255,18 +258,21 @@ func (s *Store) RemoveImage(b *Build) error {
 	case m.Build != b.ID():
 		return nil
 	}
-	return discard(s.ImageDir(b.Plan))
+	return s.discard(s.ImageDir(b.Plan))
 }
 
 // discard removes a directory, of which nothing is left under its name whenever
 // that is interrupted: Clean does the rest. It needs no space on the disk.
-func discard(dir string) error {
+func (s *Store) discard(dir string) error {
 	aside := filepath.Join(filepath.Dir(dir), fmt.Sprintf(".new-%d", time.Now().UnixNano()))
 	switch err := os.Rename(dir, aside); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return fmt.Errorf("cannot remove %s: %w", dir, err)
+	}
+	if s.Dispose != nil {
+		return s.Dispose(aside)
 	}
 	return os.RemoveAll(aside)
 }

@@ -44,6 +44,7 @@ type Daemon struct {
 	// runner makes what runs the steps; tests of the queue put their own here.
 	runner    func() runner
 	freeSpace func(dir string) (int64, error)
+	removeAll func(path string) error
 
 	stopping atomic.Bool // the status line stays as it is
 
@@ -68,6 +69,8 @@ type Daemon struct {
 	targets  map[string]*health            // by target's name
 	damaged  map[string]error              // by id: builds whose records cannot be used
 	unsaved  map[string]bool               // by id: builds whose records could not be written
+	// trash has been put aside and is removed when d.mu is free.
+	trash []string
 	// lastRejected is where the file is that was rejected last.
 	lastRejected string
 	// incomplete: the last reconcile could not find out or write everything.
@@ -95,7 +98,8 @@ func New(load func() (*config.Config, error), version string, log *slog.Logger) 
 	}
 	d := &Daemon{
 		load: load, reload: make(chan struct{}, 1), log: log, version: version,
-		freeSpace: build.FreeSpace, troubles: map[string]string{}, targets: map[string]*health{}, damaged: map[string]error{}, unsaved: map[string]bool{},
+		freeSpace: build.FreeSpace, removeAll: os.RemoveAll,
+		troubles: map[string]string{}, targets: map[string]*health{}, damaged: map[string]error{}, unsaved: map[string]bool{},
 		mainLife: newLife("main loop"), buildLife: newLife("loop of the builds"), publishLife: newLife("loop of the publications"),
 		buildWake: make(chan struct{}, 1), publishWake: make(chan struct{}, 1),
 		look: make(chan struct{}, 1), ready: make(chan struct{}), rescan: make(chan struct{}, 1), changed: make(chan struct{}, 1), live: map[string]*live{},
@@ -221,6 +225,7 @@ func (d *Daemon) prepare() (unlock func(), err error) {
 		d.library, err = openLibrary(filepath.Join(cfg.StateDir, "isos"))
 	}
 	if err == nil {
+		d.store.Dispose, d.library.dispose = d.throwAway, d.throwAway
 		d.secret, err = d.store.Secret()
 	}
 	if err != nil {

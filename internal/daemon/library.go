@@ -19,7 +19,11 @@ import (
 
 // library is the directory of admitted ISOs: <sha256>.iso with a record
 // <sha256>.json beside each.
-type library struct{ dir string }
+type library struct {
+	dir string
+	// dispose sees to it that a file that has been put aside goes away.
+	dispose func(path string) error
+}
 
 // entry is the record of an admitted ISO.
 type entry struct {
@@ -31,7 +35,7 @@ func openLibrary(dir string) (*library, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fault.New(fault.CannotWrite, "cannot make the ISO directory: %w", err)
 	}
-	return &library{dir}, nil
+	return &library{dir, os.Remove}, nil
 }
 
 func (l *library) isoPath(sum string) string    { return filepath.Join(l.dir, sum+".iso") }
@@ -65,12 +69,19 @@ func (l *library) add(ctx context.Context, e entry, file string) error {
 	return move(ctx, file, l.isoPath(e.SHA256))
 }
 
-// remove deletes an ISO and then its record.
+// remove deletes an ISO and then its record. The ISO is put aside first, under a name
+// that the next start removes if nobody else does.
 func (l *library) remove(sum string) error {
-	for _, path := range []string{l.isoPath(sum), l.recordPath(sum)} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	aside := filepath.Join(l.dir, ".removed-"+sum)
+	err := os.Rename(l.isoPath(sum), aside)
+	if err == nil {
+		err = l.dispose(aside)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Remove(l.recordPath(sum)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }

@@ -52,7 +52,17 @@ func (d *Daemon) watchTrouble(what string, e watch.Event) {
 // without a plan keeps the build it had, and nothing is removed.
 func (d *Daemon) reconcile() {
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.plan()
+	trash := d.trash
+	d.trash = nil
+	d.mu.Unlock()
+	d.empty(trash)
+	wake(d.buildWake)
+	wake(d.publishWake)
+}
+
+// plan is reconcile for a caller that holds d.mu.
+func (d *Daemon) plan() {
 	entries, damaged, err := d.library.all()
 	d.incomplete = err != nil || len(damaged) > 0
 	if err != nil {
@@ -90,8 +100,6 @@ func (d *Daemon) reconcile() {
 	}
 	d.refresh()
 	d.announce()
-	wake(d.buildWake)
-	wake(d.publishWake)
 }
 
 // cannotPlan notes why not all is planned; without a reason, all is.

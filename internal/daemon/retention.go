@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/esxid/esxid/internal/build"
@@ -94,6 +95,22 @@ func (d *Daemon) remove(b *build.Build) {
 	d.log.Info("Removed an old build of "+b.Plan.Name+".", "build", b.ID(), "name", b.Plan.Name)
 }
 
+// throwAway notes what is to be removed. The caller holds d.mu, for which everybody
+// would have to wait while a slow disk removes many gigabytes.
+func (d *Daemon) throwAway(path string) error {
+	d.trash = append(d.trash, path)
+	return nil
+}
+
+// empty removes what was thrown away. What is left then, the next start removes.
+func (d *Daemon) empty(trash []string) {
+	for _, path := range trash {
+		if err := d.removeAll(path); err != nil {
+			d.log.Error("What was removed still takes space until the service is restarted: "+clause(err)+".", "file", path, "error", err)
+		}
+	}
+}
+
 // shrink removes old builds, oldest first, and then outdated ISOs until the size
 // limit holds.
 func (d *Daemon) shrink(old, outdated []*build.Build) {
@@ -121,12 +138,18 @@ func (d *Daemon) shrink(old, outdated []*build.Build) {
 }
 
 // diskUsage is what files take on the disk, in bytes; holes and second names of
-// a file do not count.
+// a file do not count, nor what is hidden in dirs: it comes or goes.
 func diskUsage(dirs ...string) (int64, error) {
 	seen := map[fileID]bool{}
 	var total int64
 	for _, dir := range dirs {
-		err := filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if filepath.Dir(path) == dir && strings.HasPrefix(filepath.Base(path), ".") {
+				if e.IsDir() {
+					return fs.SkipDir
+				}
+				return nil
+			}
 			if err != nil || e.IsDir() {
 				return ignoreMissing(err)
 			}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/esxid/esxid/internal/build"
@@ -72,5 +74,50 @@ func TestRetentionKeepsWhatATargetHas(t *testing.T) {
 	stop()
 	if n := states(r.builds); n[build.Done] != 1 || n[build.Built] != 1 {
 		t.Errorf("builds: %v, want what MAAS has and what it is to get", n)
+	}
+}
+
+// A slow disk keeps nobody waiting while images are removed; and what a service that is
+// killed meanwhile leaves, the next one removes.
+func TestRemovalHoldsUpNobody(t *testing.T) {
+	r := prepared(t)
+	r.cfg.Retention.ImagesPerName = 1
+	r.addISO("8.0.2", "22380479")
+	r.addISO("8.0.3", "24280767")
+	r.reconcile()
+	for _, b := range r.builds {
+		b.State = build.Built
+		r.check(placeImage(r.store, b))
+	}
+	dirs := []string{r.store.Builds, r.store.Images, r.library.dir}
+	before, err := diskUsage(dirs...)
+	r.check(err)
+	var removed []string
+	r.removeAll = func(path string) error {
+		if r.mu.TryLock() {
+			r.mu.Unlock()
+		} else {
+			t.Errorf("all have to wait for the removal of %s", path)
+		}
+		removed = append(removed, filepath.Dir(path))
+		return errors.New("killed")
+	}
+	r.reconcile()
+	slices.Sort(removed)
+	if slices.Sort(dirs); !slices.Equal(removed, dirs) {
+		t.Errorf("removed something in %q, want one each in %q", removed, dirs)
+	}
+	if after, err := diskUsage(dirs...); err != nil || after >= before {
+		t.Errorf("%d bytes are used, and were %d before the removal, %v", after, before, err)
+	}
+	r.check(errors.Join(r.store.Clean(), unmove(r.library.dir)))
+	for _, dir := range dirs {
+		left, err := os.ReadDir(dir)
+		r.check(err)
+		for _, e := range left {
+			if strings.HasPrefix(e.Name(), ".") {
+				t.Errorf("%s is left in %s", e.Name(), dir)
+			}
+		}
 	}
 }
