@@ -23,9 +23,9 @@ import (
 
 const testKey = "Consumer123456789x:TokenToken1234567y:SecretSecret1234567890abcdefghz"
 
-// quick are limits under which nothing waits noticeably.
+// quick are limits under which nothing waits noticeably for a server that answers.
 var quick = Limits{
-	Answer: 5 * time.Second, Chunk: 5 * time.Second, Final: 5 * time.Second,
+	Answer: time.Minute, Chunk: time.Minute, Final: time.Minute,
 	Settle: time.Millisecond, Sync: time.Millisecond,
 	RetryFirst: time.Millisecond, RetryMax: 2 * time.Millisecond, RetryFor: 20 * time.Millisecond,
 }

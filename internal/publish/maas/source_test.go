@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/esxid/esxid/internal/config"
 	"github.com/esxid/esxid/internal/fault"
 	"github.com/esxid/esxid/internal/publish"
 )
@@ -221,6 +222,23 @@ func TestPlan(t *testing.T) {
 				t.Errorf("plan = %d at %d, %v; want %d at %d", got, at.offset, err, tt.want, tt.offset)
 			}
 		})
+	}
+}
+
+// TestCountsNothing: a server that takes everything and counts nothing is not sent the
+// image over and over.
+func TestCountsNothing(t *testing.T) {
+	img := newImage(t, "image")
+	srv := script(t, map[string][]reply{
+		"GET boot-resources/?type=uploaded": {jsonReply(`[{"id": 1, "name": "esxi/8.0", "architecture": "amd64/generic"}]`)},
+		"GET boot-resources/1/": {jsonReply(fmt.Sprintf(`{"id": 1, "sets": {"20260101": {"version": "20260101", "complete": false, "progress": 0,
+			"files": {"root-dd.gz": {"filetype": "root-dd.gz", "sha256": %q, "size": 5, "upload_uri": "/MAAS/api/2.0/u/"}}}}}`, img.SHA256))},
+		"PUT u/": {textReply(200, "OK"), textReply(200, "OK"), textReply(418, "again")},
+	})
+	c := newClient(t, srv.URL, func(t *config.Target) { t.ChunkSize = 3 })
+	_, err := c.Publish(t.Context(), img, nil)
+	if fault.ClassOf(err) != fault.TryLater || !strings.Contains(err.Error(), "does not call it complete yet") {
+		t.Errorf("err = %v", err)
 	}
 }
 

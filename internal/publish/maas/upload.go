@@ -31,7 +31,7 @@ type upload struct {
 	badSums   int             // uploads MAAS found to have the wrong checksum
 	inherited int             // the same since the resource was deleted last
 	dead      map[string]bool // addresses no byte may be sent to any more
-	full      map[string]bool // addresses that have all bytes, as MAAS says
+	full      map[string]bool // addresses that have all bytes, as MAAS said
 	fullSince time.Time       // since when MAAS has all bytes
 	lost      time.Time       // when the answer to the last chunk was lost
 	mayCome   bool            // that chunk may still be stored
@@ -171,6 +171,8 @@ func (u *upload) send(ctx context.Context, at slot) error {
 		u.retry.forward()
 		u.progress(at.offset, u.img.Size)
 	}
+	// MAAS took the last chunk: whatever it counts now, this upload needs no more bytes.
+	u.full[at.uri] = true
 	return nil
 }
 
