@@ -117,7 +117,7 @@ func (c *copying) transfer(ctx context.Context, src *os.File, tmp string) error 
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if c.clone(src, tmp) || os.Link(c.img.Path, tmp) == nil {
+	if c.clone(src, tmp) || link(src, tmp) == nil {
 		return c.isImage(ctx, tmp)
 	}
 	dst, err := c.create(src, tmp)
@@ -150,11 +150,17 @@ func (c *copying) clone(src *os.File, tmp string) bool {
 		return false
 	}
 	defer dst.Close()
-	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) != nil {
+	if unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) != nil || dst.Sync() != nil {
 		os.Remove(tmp)
 		return false
 	}
 	return true
+}
+
+// link gives the open file a second name: the file, even where the name it was
+// opened by is a symbolic link.
+func link(src *os.File, tmp string) error {
+	return unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", src.Fd()), unix.AT_FDCWD, tmp, unix.AT_SYMLINK_FOLLOW)
 }
 
 // makeRoom fails early when the image cannot fit.

@@ -130,6 +130,26 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// TestSymlink: what is published of an image that is a symbolic link is the image.
+func TestSymlink(t *testing.T) {
+	dir, target := t.TempDir(), t.TempDir()
+	img := newImage(t, dir)
+	if err := os.Rename(img.Path, filepath.Join(dir, "image")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("image", img.Path); err != nil {
+		t.Fatal(err)
+	}
+	r, err := newDirectory(t, target).Publish(t.Context(), img, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(r.Location); err != nil || !info.Mode().IsRegular() || r.Bytes != 0 {
+		t.Errorf("%v, %v, %d bytes copied", info.Mode(), err, r.Bytes)
+	}
+	check(t, filepath.Dir(r.Location))
+}
+
 // TestRepair: what is there but wrong is replaced, whatever it is.
 func TestRepair(t *testing.T) {
 	from, to := twoDevices(t)
