@@ -17,6 +17,9 @@ import (
 	"github.com/esxid/esxid/internal/fault"
 )
 
+// patience is how long a test waits for what must happen, on however busy a machine.
+const patience = time.Minute
+
 func TestMain(m *testing.M) {
 	if os.Getenv("COMMAND_TEST_PARENT") != "" {
 		parent()
@@ -132,7 +135,7 @@ func TestChildDiesWithParent(t *testing.T) {
 
 func waitForPid(t *testing.T, file string) int {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if b, err := os.ReadFile(file); err == nil {
 			pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
 			if err != nil {
@@ -148,7 +151,7 @@ func waitForPid(t *testing.T, file string) int {
 // waitGone waits until the process is gone or a zombie.
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if syscall.Kill(pid, 0) == syscall.ESRCH {
 			return
 		}

@@ -230,7 +230,7 @@ func TestNewHandler(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cmd := exec.Command(os.Args[0], "-test.run=^TestNewHandler$")
-			cmd.Env = append(os.Environ(), "ESXID_TEST_HANDLER=1", "JOURNAL_STREAM="+tt.stream)
+			cmd.Env = append(os.Environ(), "ESXID_TEST_HANDLER=1", "JOURNAL_STREAM="+tt.stream, "GORACE=atexit_sleep_ms=0")
 			cmd.Stderr = stream
 			out, err := cmd.Output()
 			if first, _, _ := strings.Cut(string(out), "\n"); err != nil || first != tt.want {
