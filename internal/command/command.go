@@ -184,8 +184,8 @@ func (p *Process) killOnDone(ctx context.Context) {
 	select {
 	case <-p.done:
 	case <-grace.C:
-		p.signal(syscall.SIGKILL)
 	}
+	p.signal(syscall.SIGKILL) // also to what it leaves behind in its group
 }
 
 func (p *Process) signal(s syscall.Signal) {

@@ -108,6 +108,25 @@ func TestCancelKillsGroup(t *testing.T) {
 	waitGone(t, grandchild)
 }
 
+// A program may end and leave one in its group that does not care for SIGTERM.
+func TestCancelKillsStubbornGroup(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	p, err := Start(ctx, Cmd{Name: "sh", Args: []string{"-c", `
+		(trap '' TERM; exec sleep 300 2>/dev/null) & echo $! > "$0.tmp"
+		while read _ name state _ </proc/$!/stat && [ "$name" != "(sleep)" ]; do :; done
+		mv "$0.tmp" "$0"; wait`, pidFile}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	grandchild := waitForPid(t, pidFile)
+	cancel()
+	if err := p.Wait(); !errors.Is(err, context.Canceled) {
+		t.Errorf("Wait = %v, want the context's error", err)
+	}
+	waitGone(t, grandchild)
+}
+
 func TestChildDiesWithParent(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "COMMAND_TEST_PARENT=1")
