@@ -30,7 +30,7 @@ type buildOptions struct {
 func newBuildCommand() *cobra.Command {
 	var o buildOptions
 	cmd := &cobra.Command{
-		Use:   "build [flags] ISO",
+		Use:   "build [OPTIONS] ISO",
 		Short: "Build an image from an ISO, in the foreground",
 		Long: "build does the whole way from an installer ISO to a verified image, without the\nservice, without systemd and without root. It prints the image's path last.\n\n" +
 			"The image is put into DIR/<name>-<build>/ with its manifest, its checksums and, if\nnone was configured, its random root password.",

@@ -22,7 +22,7 @@ func newInspectCommand() *cobra.Command {
 	var configPath string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "inspect [--json] ISO",
+		Use:   "inspect [--config FILE] [--json] ISO",
 		Short: "Identify an installer ISO",
 		Long:  "inspect reads an installer ISO's own metadata and prints what it is and how its\nimage would be called in MAAS. A file that is not an ESXi installer, is cut short\nor contradicts itself is refused with the reason.",
 		Args:  exactly(1, "one ISO"),

@@ -125,6 +125,10 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 		newStatusCommand(), newListCommand(), newShowCommand(), newLogsCommand(), newRebuildCommand(), newRetryCommand(), newCancelCommand(),
 		newCompletionCommand(),
 	)
+	// A usage line names the options itself; cobra would add [flags], also for --help alone.
+	for _, cmd := range append(root.Commands(), root) {
+		cmd.DisableFlagsInUseLine = true
+	}
 	return root
 }
 

@@ -149,11 +149,11 @@ func cells(row []string) []string {
 // buildProgress says in a few words what a build is doing, or how it ended.
 func buildProgress(b client.Build, now time.Time) string {
 	var parts []string
-	if b.Step != "" {
+	switch {
+	case b.Step != "" && b.Progress != nil:
+		parts = append(parts, fmt.Sprintf("%s %.0f %%", b.Step, *b.Progress))
+	case b.Step != "":
 		parts = append(parts, b.Step)
-	}
-	if b.Progress != nil {
-		parts[len(parts)-1] += fmt.Sprintf(" %.0f %%", *b.Progress)
 	}
 	if left := b.ExpectedEnd.Sub(now); !b.ExpectedEnd.IsZero() && left > 0 {
 		parts = append(parts, formatLeft(left)+" left")

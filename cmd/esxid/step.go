@@ -22,7 +22,7 @@ import (
 func newStepCommand() *cobra.Command {
 	var stateDir string
 	cmd := &cobra.Command{
-		Use:    "step install|customize BUILD",
+		Use:    "step [--state-dir DIR] install|customize BUILD",
 		Short:  "Run one step of a build for the service",
 		Long:   "step does the job that the service has left in the directory of a build, and\nleaves the result there. The units esxid-install@.service and\nesxid-customize@.service run it; systemd gives them the rights.",
 		Hidden: true,
