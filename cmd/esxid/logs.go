@@ -54,10 +54,14 @@ type logs struct {
 	cursor   string // of the last journal entry that was printed
 }
 
-// ended says whether the build is as it will stay, if nobody asks for something else.
+// ended says whether the build is as it will stay, if nobody asks for something else. A service
+// that is being restarted or upgraded goes on with the build when it is back.
 func (l *logs) ended(ctx context.Context) (bool, error) {
 	state, err := l.client.State(ctx)
-	if err != nil {
+	switch {
+	case err != nil && l.follow && stopped(err):
+		return false, nil
+	case err != nil:
 		return false, err
 	}
 	b, err := findBuild(state.Builds, l.build)
@@ -243,7 +247,7 @@ func (l *logs) openConsole(ctx context.Context, mayCome bool) (io.ReadCloser, er
 	switch {
 	case err == nil:
 		return f, nil
-	case mayCome && fault.ClassOf(err) == fault.TryLater:
+	case mayCome && (fault.ClassOf(err) == fault.TryLater || stopped(err)):
 		return nil, nil
 	}
 	return nil, err

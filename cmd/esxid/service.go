@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -39,6 +40,11 @@ func withBuild(ctx context.Context, which string, f func(*client.Client, *client
 		}
 		return f(c, state, b)
 	})
+}
+
+// stopped says whether an error is that the service is not running, on a bus that is.
+func stopped(err error) bool {
+	return fault.ClassOf(err) == fault.Unavailable && !errors.Is(err, client.ErrBusClosed)
 }
 
 // findBuild returns the build whose id is, or alone begins with, what was typed.

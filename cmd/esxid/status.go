@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -82,7 +81,7 @@ func watchStatus(ctx context.Context, w io.Writer, asJSON bool) error {
 		case err == nil:
 			running = true
 			err = view.show(state)
-		case fault.ClassOf(err) == fault.Unavailable && !errors.Is(err, client.ErrBusClosed) && running:
+		case stopped(err) && running:
 			// It was there: it is being restarted or upgraded.
 			err = view.say("esxid is not running")
 		}
