@@ -39,8 +39,9 @@ const (
 )
 
 // Resolve turns the configured accelerator, "kvm", "tcg" or "auto", into the one
-// to use with the program qemu ("": qemu-system-x86_64). "kvm" is only returned after a guest has really executed code with
-// it: a /dev/kvm that exists proves little in containers and nested machines.
+// to use with the program qemu ("": qemu-system-x86_64). "kvm" is only returned
+// after a guest has really executed code with it: a /dev/kvm that exists proves
+// little in containers and nested machines.
 // "auto" falls back to "tcg" and why then says what is wrong with KVM; "kvm" is
 // an error then, with advice.
 func Resolve(ctx context.Context, qemu, accel string) (resolved, why string, err error) {

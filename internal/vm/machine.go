@@ -16,7 +16,10 @@ import (
 const (
 	handshakeLimit = 30 * time.Second // from QEMU's start to its first answer
 	commandLimit   = 5 * time.Second  // for one QMP command
-	quitLimit      = 10 * time.Second // from "quit" to QEMU's end
+	// quitLimit is from "quit" to QEMU's end. A slow host may still be writing out
+	// the gigabytes of the installation, and QEMU wait for a file beside them; a
+	// good installation must not fail on that.
+	quitLimit = 2 * time.Minute
 )
 
 // machine is a running QEMU with its two connections.
