@@ -205,11 +205,15 @@ func TestQMPContext(t *testing.T) {
 }
 
 func TestQMPNoGreeting(t *testing.T) {
-	for name, tt := range map[string]struct{ send, want string }{
-		"silent":       {"", "no answer"},
-		"not a QEMU":   {`{"hello": 1}`, "no greeting"},
-		"not JSON":     {"SSH-2.0-OpenSSH", "invalid character"},
-		"not accepted": {greeting, "no answer"},
+	const short, long = 50 * time.Millisecond, time.Minute
+	for name, tt := range map[string]struct {
+		send, want string
+		limit      time.Duration
+	}{
+		"silent":       {"", "no answer", short},
+		"not a QEMU":   {`{"hello": 1}`, "no greeting", long},
+		"not JSON":     {"SSH-2.0-OpenSSH", "invalid character", long},
+		"not accepted": {greeting, "no answer", short},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -219,7 +223,7 @@ func TestQMPNoGreeting(t *testing.T) {
 				_, _ = io.WriteString(theirs, tt.send)
 				_, _ = io.Copy(io.Discard, theirs)
 			}()
-			ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("no answer"))
+			ctx, cancel := context.WithTimeoutCause(t.Context(), tt.limit, errors.New("no answer"))
 			defer cancel()
 			if _, err := newQMP(ctx, ours); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("err = %v, want %q", err, tt.want)
