@@ -342,13 +342,21 @@ func hangUp(ts *testscript.TestScript, _ bool, _ []string) {
 
 func awaitOpen(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
+	last := ""
 	until(ts, args[0]+" is open", func() bool {
 		fds, err := filepath.Glob("/proc/[0-9]*/fd/*")
 		ts.Check(err)
-		return slices.ContainsFunc(fds, func(fd string) bool {
+		at := slices.IndexFunc(fds, func(fd string) bool {
 			name, err := os.Readlink(fd)
 			return err == nil && name == path
 		})
+		if at < 0 {
+			last = ""
+			return false
+		}
+		still := fds[at] == last
+		last = fds[at]
+		return still
 	})
 }
 

@@ -148,7 +148,7 @@ func (c *isoCache) iso(o esxisim.Options) (string, error) {
 //	mkfifo PATH, truncate SIZE FILE, replace OLD NEW FILE (of the same length)
 //	flock PATH                      holds a lock until the script ends
 //	await PATH, await-gone PATH     waits until PATH is there, or is not
-//	await-open FILE                 waits until a program has FILE open
+//	await-open FILE                 waits until a program has FILE open, and not only for a short look
 //	admitted ISO STATE              puts ISO among those a service has accepted
 //	await-text PATTERN FILE         waits until a line of FILE matches
 //	hangup                          sends SIGHUP to the last program in the background
