@@ -38,13 +38,20 @@ func newRetryCommand() *cobra.Command {
 		Args:  exactly(1, "one build"),
 
 		ValidArgsFunction: completeBuilds(func(b client.Build) bool { return b.Current && b.State != "done" && b.Step == "" }, false),
-	}, "goes on", func(ctx context.Context, c *client.Client, state *client.State, which string) (string, error) {
-		b, err := findBuild(state.Builds, which)
-		if err != nil {
-			return "", err
-		}
-		return b.ID, c.Retry(ctx, b.ID)
-	})
+	}, "goes on", onBuild((*client.Client).Retry))
+}
+
+// newRepublishCommand asks for what publish does itself: with the service's rights and its
+// credential, which nobody else has, and without waiting for it.
+func newRepublishCommand() *cobra.Command {
+	return controlCommand(&cobra.Command{
+		Use:   "republish [--json] BUILD",
+		Short: "Bring the image of a build to the targets again",
+		Long:  "republish has the service look at every target again, and bring the image of a build to\nthose that do not have it, say because somebody deleted it there.",
+		Args:  exactly(1, "one build"),
+
+		ValidArgsFunction: completeBuilds(func(b client.Build) bool { return b.Current && b.Image != "" }, false),
+	}, "will be published again", onBuild((*client.Client).Publish))
 }
 
 func newCancelCommand() *cobra.Command {
@@ -55,13 +62,18 @@ func newCancelCommand() *cobra.Command {
 		Args:  exactly(1, "one build"),
 
 		ValidArgsFunction: completeBuilds(func(b client.Build) bool { return b.Result == "" }, false),
-	}, "is cancelled", func(ctx context.Context, c *client.Client, state *client.State, which string) (string, error) {
+	}, "is cancelled", onBuild((*client.Client).Cancel))
+}
+
+// onBuild is what controlCommand does of a command whose argument is a build.
+func onBuild(do func(*client.Client, context.Context, string) error) func(context.Context, *client.Client, *client.State, string) (string, error) {
+	return func(ctx context.Context, c *client.Client, state *client.State, which string) (string, error) {
 		b, err := findBuild(state.Builds, which)
 		if err != nil {
 			return "", err
 		}
-		return b.ID, c.Cancel(ctx, b.ID)
-	})
+		return b.ID, do(c, ctx, b.ID)
+	}
 }
 
 // controlCommand completes a command that changes a build, which do does and says of which; done

@@ -122,7 +122,7 @@ func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 		newRunCommand(), newBuildCommand(), newInspectCommand(), newLintCommand(),
 		newPackCommand(), newVerifyCommand(), newPublishCommand(), newDoctorCommand(), newVersionCommand(),
 		newStepCommand(),
-		newStatusCommand(), newListCommand(), newShowCommand(), newLogsCommand(), newRebuildCommand(), newRetryCommand(), newCancelCommand(),
+		newStatusCommand(), newListCommand(), newShowCommand(), newLogsCommand(), newRebuildCommand(), newRetryCommand(), newRepublishCommand(), newCancelCommand(),
 		newCompletionCommand(),
 	)
 	// A usage line names the options itself; cobra would add [flags], also for --help alone.

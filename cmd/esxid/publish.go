@@ -24,7 +24,7 @@ func newPublishCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "publish [--config FILE] [--target NAME] [--json] IMAGE.dd.gz",
 		Short: "Upload a verified image",
-		Long:  "publish uploads an image that esxid has verified, with its manifest beside it, to\nthe targets of the configuration. A target that has the same content already is\nleft alone.",
+		Long:  "publish uploads an image that esxid has verified, with its manifest beside it, to\nthe targets of the configuration. A target that has the same content already is\nleft alone. For what the service has built there is: esxid republish",
 		Args:  exactly(1, "one image"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadConfig(configPath)
@@ -32,7 +32,7 @@ func newPublishCommand() *cobra.Command {
 				return err
 			}
 			if _, err := os.Stat(args[0]); errors.Is(err, fs.ErrNotExist) {
-				return fault.New(fault.Input, "cannot publish %s: there is no such file; the image of a build is where this says: esxid show BUILD", args[0])
+				return fault.New(fault.Input, "cannot publish %s: there is no such file; to have the service publish a build again: esxid republish BUILD", args[0])
 			}
 			m, err := build.ReadManifest(args[0])
 			if err != nil {

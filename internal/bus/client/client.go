@@ -92,6 +92,11 @@ func (c *Client) Retry(ctx context.Context, id string) error {
 	return explain("retry "+id, c.change(ctx, bus.BuildPath(id), bus.BuildInterface, "Retry").Err)
 }
 
+// Publish brings the image of a build to the targets again.
+func (c *Client) Publish(ctx context.Context, id string) error {
+	return explain("publish "+id, c.change(ctx, bus.BuildPath(id), bus.BuildInterface, "Publish").Err)
+}
+
 // Rebuild makes a build anew, that of an id or the one a boot resource name stands for, and
 // returns its id.
 func (c *Client) Rebuild(ctx context.Context, which string) (id string, err error) {
