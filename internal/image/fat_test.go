@@ -104,7 +104,7 @@ func TestFATReadsWhatMtoolsWrote(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			tree, err := f.readHookDir(root)
+			tree, err := f.readHookDir()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -264,7 +264,7 @@ func TestHostileFAT(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHostileFAT(t)
 			tt.spoil(h)
-			_, err := h.readHookDir(h.root)
+			_, err := h.readHookDir()
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("err = %v, want %q", err, tt.want)
 			}
@@ -283,9 +283,22 @@ func TestEndOfDirectoryIsIgnored(t *testing.T) {
 	}
 }
 
-// TestLongNameMustBelong: a long name with the wrong checksum, order or number is
-// dropped and the short one stays.
-func TestLongNameMustBelong(t *testing.T) {
+// TestHooksAreBounded: a root directory full of them is as wrong as one with two.
+func TestHooksAreBounded(t *testing.T) {
+	h := newHostileFAT(t)
+	b := h.image[h.rootStart:]
+	for slot := 1; slot < 100; slot++ {
+		copy(b[slot*dirEntrySize:], b[:dirEntrySize])
+	}
+	if hooks, err := h.hooks(); err != nil || len(hooks) != 2 || cap(hooks) > 4 {
+		t.Errorf("%d hooks in room for %d, %v", len(hooks), cap(hooks), err)
+	}
+}
+
+// TestNames: a long name with the wrong checksum, order or number is dropped and
+// the short one stays. What a log or terminal could obey, or a path be misread
+// by, is in neither.
+func TestNames(t *testing.T) {
 	path := newFAT(t, 16, 1, 4*mib)
 	copyTree(t, path, map[string][]byte{"a long name of two entries": nil})
 	good, err := os.ReadFile(path)
@@ -304,6 +317,10 @@ func TestLongNameMustBelong(t *testing.T) {
 		{"last mark", 0, 0x40, "ALONGN~1"},
 		{"order", 32, 3, "ALONGN~1"},
 		{"short name", 64, 1, "@LONGN~1"},
+		{"escape", 33, 'a' ^ 0x1b, "\ufffd long name of two entries"},
+		{"slash", 35, ' ' ^ '/', "a\ufffdlong name of two entries"},
+		{"escape in the short name", 64, 'A' ^ 0x1b, "\ufffdLONGN~1"},
+		{"slash in the short name", 65, 'L' ^ '/', "A\ufffdONGN~1"},
 	} {
 		b := bytes.Clone(good)
 		b[f.rootStart+tt.offset] ^= tt.flip

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"unicode"
 	"unicode/utf16"
 )
 
@@ -94,11 +95,12 @@ func (f *fat) parse(data []byte) []dirEntry {
 
 // shortName turns an entry's 11 bytes into "NAME.EXT". Two flags, an invention
 // of Windows NT that mtools and Linux share, say that a part is in lower case.
-// Bytes above ASCII belong to a code page nobody knows; they become U+FFFD.
+// Bytes above ASCII belong to a code page nobody knows; they become U+FFFD, and
+// so does what no name can have and a log or terminal could obey.
 func shortName(entry []byte) string {
 	part := func(b []byte, lower bool) string {
 		s := strings.TrimRight(strings.Map(func(r rune) rune {
-			if r >= 0x80 {
+			if r < ' ' || r > '~' || r == '/' {
 				return '\ufffd'
 			}
 			return r
@@ -141,7 +143,8 @@ func (l *longName) add(b []byte) {
 	l.next--
 }
 
-// text returns the name if all parts were there and belong to the short name.
+// text returns the name if all parts were there and belong to the short name,
+// with the same care for what cannot be printed.
 func (l *longName) text(short []byte) string {
 	if len(l.parts) == 0 || l.next != 0 {
 		return ""
@@ -164,7 +167,12 @@ func (l *longName) text(short []byte) string {
 			break
 		}
 	}
-	return string(utf16.Decode(units))
+	return strings.Map(func(r rune) rune {
+		if r == '/' || !unicode.IsPrint(r) {
+			return '\ufffd'
+		}
+		return r
+	}, string(utf16.Decode(units)))
 }
 
 // readFile reads a file of at most limit bytes.

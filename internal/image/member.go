@@ -26,7 +26,7 @@ const (
 // is returned as damage; err is for files that cannot be read at all. The
 // SHA-256 is right in spite of damage.
 func unpackMember(ctx context.Context, f io.ReaderAt, size, limit int64, progress func(done, total int64)) (u *unpacked, damage, err error) {
-	in := &summing{r: io.NewSectionReader(f, 0, size), sum: sha256.New()}
+	in := &summing{ctx: ctx, r: io.NewSectionReader(f, 0, size), sum: sha256.New()}
 	r := &counting{Reader: bufio.NewReaderSize(in, 256*kib), in: in}
 	u = &unpacked{index: &index{f: f}}
 	damage = u.member(ctx, r, limit, func() {
@@ -149,8 +149,9 @@ func noEOF(err error) error {
 	return err
 }
 
-// summing checksums and counts what is read through it.
+// summing checksums and counts what is read through it, until its context ends.
 type summing struct {
+	ctx context.Context // of the call that it serves
 	r   io.Reader
 	sum hash.Hash
 	n   int64
@@ -158,6 +159,9 @@ type summing struct {
 }
 
 func (s *summing) Read(p []byte) (int, error) {
+	if err := s.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := s.r.Read(p)
 	s.sum.Write(p[:n])
 	s.n += int64(n)

@@ -68,7 +68,7 @@ func (o *output) commit() error {
 
 // discard removes the file unless it has been committed.
 func (o *output) discard() {
-	if o.Close() == nil {
-		_ = os.Remove(o.Name())
-	}
+	// After commit it is closed and nothing has this name.
+	_ = o.Close()
+	_ = os.Remove(o.Name())
 }

@@ -171,11 +171,7 @@ func readBack(t Target, r io.ReaderAt, size int64, files []PayloadFile) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the payload back from %s: %w", t, err)
 	}
-	root, err := fs.root()
-	if err != nil {
-		return fmt.Errorf("cannot read the payload back from %s: %w", t, err)
-	}
-	got, err := fs.readHookDir(root)
+	got, err := fs.readHookDir()
 	if err != nil {
 		return fmt.Errorf("cannot read the payload back from %s: %w", t, err)
 	}
@@ -186,11 +182,21 @@ func readBack(t Target, r io.ReaderAt, size int64, files []PayloadFile) error {
 }
 
 // readHookDir reads /curtin.
-func (f *fat) readHookDir(root []dirEntry) (*tree, error) {
-	for _, e := range root {
-		if e.dir && e.is(hookDir) {
-			return f.readTree(hookDir, e)
-		}
+func (f *fat) readHookDir() (*tree, error) {
+	hooks, err := f.hooks()
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("there is no directory %s", hookDir)
+	if len(hooks) == 0 {
+		return nil, fmt.Errorf("there is no directory %s", hookDir)
+	}
+	return f.readTree(hookDir, hooks[0])
+}
+
+// hooks returns the directories /curtin, but two of them at most: one is right
+// and a second one wrong.
+func (f *fat) hooks() ([]dirEntry, error) {
+	root, err := f.root()
+	root = slices.DeleteFunc(root, func(e dirEntry) bool { return !e.dir || !e.is(hookDir) })
+	return slices.Clone(root[:min(len(root), 2)]), err
 }

@@ -133,7 +133,7 @@ func TestWritePayloadReplaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree, err := f.readHookDir(root)
+	tree, err := f.readHookDir()
 	if err != nil || len(root) != 1 || len(tree.files) != 4 {
 		t.Errorf("root %+v, files %v, %v", root, tree, err)
 	}

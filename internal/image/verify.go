@@ -172,11 +172,13 @@ func (v *verifier) checkRecord(name string, got, want any, recorded bool) {
 	}
 }
 
-// fileSystem is a FAT file system on the disk, or why it cannot be read.
+// fileSystem is a FAT file system on the disk, or why it cannot be read. No more
+// of its root directory is kept: a table has room for a thousand partitions with
+// long ones.
 type fileSystem struct {
-	fat  *fat
-	root []dirEntry
-	err  error
+	fat   *fat
+	hooks []dirEntry // see fat.hooks
+	err   error
 }
 
 func (v *verifier) checkFileSystems(disk io.ReaderAt, size int64, table *Table) {
@@ -188,7 +190,7 @@ func (v *verifier) checkFileSystems(disk io.ReaderAt, size int64, table *Table) 
 		var fs fileSystem
 		fs.fat, fs.err = openFAT(io.NewSectionReader(disk, p.Offset(), p.Size()), p.Size())
 		if fs.err == nil {
-			fs.root, fs.err = fs.fat.root()
+			fs.hooks, fs.err = fs.fat.hooks()
 		}
 		if !errors.Is(fs.err, errNotFAT) {
 			found[p.Number] = fs
@@ -238,10 +240,8 @@ func (v *verifier) checkHook(found map[int]fileSystem) {
 			v.add(name, false, "cannot search partition %d: %v", number, fs.err)
 			return
 		}
-		for _, e := range fs.root {
-			if e.dir && e.is(hookDir) {
-				where = append(where, number)
-			}
+		for range fs.hooks {
+			where = append(where, number)
 		}
 	}
 	switch len(where) {
@@ -259,7 +259,7 @@ func (v *verifier) checkHook(found map[int]fileSystem) {
 
 func (v *verifier) checkPayload(fs fileSystem) {
 	const name = "payload"
-	got, err := fs.fat.readHookDir(fs.root)
+	got, err := fs.fat.readTree(hookDir, fs.hooks[0])
 	if err != nil {
 		v.add(name, false, "%v", err)
 		return
@@ -276,7 +276,8 @@ func (v *verifier) checkPayload(fs fileSystem) {
 	v.add(name, true, "%d files as written", len(got.files))
 }
 
-// comparePayload says in what a tree of files differs from what it should be.
+// comparePayload says in what a tree of files differs from what it should be, in
+// bounded length.
 func comparePayload(got map[string][]byte, want []FileSum) string {
 	var diff []string
 	names := map[string]bool{}
@@ -294,6 +295,10 @@ func comparePayload(got map[string][]byte, want []FileSum) string {
 		if !names[path] {
 			diff = append(diff, path+" does not belong there")
 		}
+	}
+	const most = 8
+	if len(diff) > most {
+		diff = append(diff[:most], fmt.Sprintf("and %d more", len(diff)-most))
 	}
 	return strings.Join(diff, ", ")
 }

@@ -286,6 +286,45 @@ func TestVerifyIsCancelled(t *testing.T) {
 	}
 }
 
+// TestDamagedIsCancelled: nor is the rest of a file read after the damage in it.
+func TestDamagedIsCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	f := &cancelling{cancel: cancel}
+	if _, _, err := unpackMember(ctx, f, gib, gib, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v", err)
+	}
+	if f.read > 8*mib {
+		t.Errorf("went on for %d bytes", f.read)
+	}
+}
+
+// cancelling is a file of zeros whose reader loses interest after 4 MiB.
+type cancelling struct {
+	cancel context.CancelFunc
+	read   int64
+}
+
+func (c *cancelling) ReadAt(b []byte, _ int64) (int, error) {
+	clear(b)
+	if c.read += int64(len(b)); c.read >= 4*mib {
+		c.cancel()
+	}
+	return len(b), nil
+}
+
+// TestDifferencesAreBounded: a disk may hold thousands of files that nobody
+// expects.
+func TestDifferencesAreBounded(t *testing.T) {
+	got := map[string][]byte{}
+	for i := range 1000 {
+		got[fmt.Sprintf("curtin/%03d", i)] = nil
+	}
+	const want = "curtin/007 does not belong there, and 992 more"
+	if diff := comparePayload(got, nil); !strings.HasSuffix(diff, want) || strings.Count(diff, ",") != 8 {
+		t.Errorf("differences in %d bytes: %.500s", len(diff), diff)
+	}
+}
+
 // TestBoundaryInData: what looks like the end of a segment may be the disk's own
 // data, for instance a packed image on the disk.
 func TestBoundaryInData(t *testing.T) {
