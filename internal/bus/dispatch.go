@@ -186,7 +186,7 @@ func (c *call) introspect() ([]any, error) {
 
 func (c *call) getManagedObjects() ([]any, error) { return []any{c.managedObjects()}, nil }
 
-// property returns the values of the interface that a call of Properties is about. The
+// values returns the values of the interface that a call of Properties is about. The
 // empty name stands for all of the object's own.
 func (c *call) values(name string) (map[string]any, error) {
 	if name == "" {

@@ -67,7 +67,7 @@ func (m *method) signature() string {
 	return s
 }
 
-// xml is the introspection of an object.
+// introspection is the XML about an object (D-Bus specification, "Introspection Data Format").
 func introspection(ifaces []*iface, children []string) (string, error) {
 	node := introspect.Node{Interfaces: []introspect.Interface{introspect.PeerData}}
 	for _, i := range ifaces {

@@ -129,8 +129,9 @@ func Output(ctx context.Context, name string, args ...string) ([]byte, error) {
 	return out.buf.Bytes(), nil
 }
 
-// Start starts a program. It is terminated when ctx ends: SIGTERM to its
-// process group, then SIGKILL after five seconds. The caller must call Wait.
+// Start starts a program. It is terminated when ctx ends: SIGTERM to its process
+// group, then SIGKILL when it has ended, after five seconds at the latest. The
+// caller must call Wait.
 func Start(ctx context.Context, c Cmd) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

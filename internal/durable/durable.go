@@ -11,7 +11,9 @@ import (
 )
 
 // WriteFile replaces path with data. On failure the old file is untouched and
-// nothing is left behind.
+// nothing is left behind, unless it was the last sync that failed: then the new
+// file is there, and may not survive a crash. A process that is killed meanwhile
+// leaves a hidden file (.NAME.DIGITS).
 func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {

@@ -32,7 +32,7 @@ type Result struct {
 	Seconds  float64 `json:"seconds"`  // spent by this call
 }
 
-// Publisher is a target. Both methods can be cancelled at any point and called
+// Publisher is a target. Check and Publish can be cancelled at any point and called
 // again; Publish then goes on where it can. An error says what to do, but not
 // the target's or image's name, which the caller knows, and is classed (package
 // fault): TryLater and Unavailable mean that the same call may work later

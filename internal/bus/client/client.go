@@ -1,4 +1,6 @@
-// Package client is how esxid's own commands talk to the service over D-Bus.
+// Package client is how esxid's own commands talk to the service over D-Bus, as esxid-dbus(7)
+// describes it. An error that the service returns has the class it has there (package fault);
+// one of the bus says what to do.
 package client
 
 import (
