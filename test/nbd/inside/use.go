@@ -146,8 +146,11 @@ func hasTable(node string) error {
 	}
 	defer f.Close()
 	signature := make([]byte, 8)
-	if _, err := f.ReadAt(signature, 512); err != nil || string(signature) != "EFI PART" {
-		return fmt.Errorf("%s has %q for a partition table (%v)", node, signature, err)
+	if _, err := f.ReadAt(signature, 512); err != nil {
+		return err
+	}
+	if string(signature) != "EFI PART" {
+		return fmt.Errorf("%s has %q for a partition table", node, signature)
 	}
 	return nil
 }
