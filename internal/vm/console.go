@@ -50,16 +50,22 @@ func (s *splitter) flush(line func([]byte)) {
 }
 
 // secrets are what an installer's log may hold of a kickstart, which the ESXi
-// installer logs while it parses it: crypt(3) hashes and rootpw's argument.
+// installer logs while it parses it: crypt(3) hashes, rootpw's argument and the
+// licence key of serialnum.
 var (
 	hashForm   = regexp.MustCompile(`\$(?:[1-9][a-z]?|y|gy|sha1|md5)\$[!-~]*`)
 	rootpwForm = regexp.MustCompile(`((?:^|\))[ \t]*rootpw[ \t]+(?:--[a-z]+[ \t]+)*)[^-\s][^\r\n]*`)
+	serialForm = regexp.MustCompile(`(--esx=)\S+`)
 )
 
-// redacted returns line without passwords; other bytes stay as they are.
+// redacted returns line without passwords and licence keys; other bytes stay as
+// they are.
 func redacted(line []byte) []byte {
 	if bytes.Contains(line, []byte("rootpw")) {
 		line = rootpwForm.ReplaceAll(line, []byte("${1}[removed]"))
+	}
+	if bytes.Contains(line, []byte("--esx=")) {
+		line = serialForm.ReplaceAll(line, []byte("${1}[removed]"))
 	}
 	if bytes.IndexByte(line, '$') >= 0 {
 		line = hashForm.ReplaceAll(line, []byte("[removed]"))

@@ -64,13 +64,14 @@ func FuzzSplitter(f *testing.F) {
 
 func TestRedacted(t *testing.T) {
 	for in, want := range map[string]string{
-		"rootpw --iscrypted $6$salt$hash/x.y\r\n":         "rootpw --iscrypted [removed]\r\n",
-		"2026 cpu0:12)rootpw  Secret 1!\n":                "2026 cpu0:12)rootpw  [removed]\n",
-		"hash=$6$abc$def; more":                           "hash=[removed] more",
-		"$y$j9T$salt$hash $1$a$b":                         "[removed] [removed]",
-		"error:KS.CFG:line 2: bad password for rootpw.\n": "error:KS.CFG:line 2: bad password for rootpw.\n",
-		"echo $PATH $1 \xff\x00\n":                        "echo $PATH $1 \xff\x00\n",
-		"rootpw --iscrypted\n":                            "rootpw --iscrypted\n",
+		"rootpw --iscrypted $6$salt$hash/x.y\r\n":               "rootpw --iscrypted [removed]\r\n",
+		"2026 cpu0:12)rootpw  Secret 1!\n":                      "2026 cpu0:12)rootpw  [removed]\n",
+		"serialnum --esx=\"AAAAA-BBBBB-CCCCC-DDDDD-EEEEE\"\r\n": "serialnum --esx=[removed]\r\n",
+		"hash=$6$abc$def; more":                                 "hash=[removed] more",
+		"$y$j9T$salt$hash $1$a$b":                               "[removed] [removed]",
+		"error:KS.CFG:line 2: bad password for rootpw.\n":       "error:KS.CFG:line 2: bad password for rootpw.\n",
+		"echo $PATH $1 \xff\x00\n":                              "echo $PATH $1 \xff\x00\n",
+		"rootpw --iscrypted\n":                                  "rootpw --iscrypted\n",
 	} {
 		if got := string(redacted([]byte(in))); got != want {
 			t.Errorf("redacted(%q) = %q, want %q", in, got, want)

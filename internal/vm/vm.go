@@ -9,8 +9,8 @@
 // then powered itself off; anything else is an *InstallError.
 //
 // Whatever the guest sends is hostile: lines, the console log and every quoted
-// text are bounded, control characters are removed and password hashes are
-// blanked.
+// text are bounded, and a quoted one has no control characters. Passwords, their
+// hashes and licence keys are blanked where an installer's log has them.
 package vm
 
 import (
