@@ -71,7 +71,7 @@ func RandomPassword() (string, error) {
 			}
 			b.WriteByte(randomAlphabet[n.Int64()])
 		}
-		if classes(b.String()) == 4 { // about two of three; the loss is under one bit
+		if classes(b.String()) == 4 { // about three of four; the loss is half a bit
 			return b.String(), nil
 		}
 	}
