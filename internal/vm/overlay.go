@@ -18,7 +18,8 @@ const overlayData = "overlay.data"
 
 // createOverlay makes a qcow2 file over base, which is only read, and puts
 // writes into it. size is the virtual size; 0 keeps the one of base. An
-// existing file is replaced.
+// existing file is replaced by a new one: a QEMU that was killed a moment ago
+// may still have the old one locked.
 func createOverlay(ctx context.Context, path, base string, size int64, writes []Write) (err error) {
 	defer func() {
 		if err != nil {
@@ -26,6 +27,9 @@ func createOverlay(ctx context.Context, path, base string, size int64, writes []
 			err = diskFull(fmt.Errorf("cannot make an overlay over %s: %w", base, err))
 		}
 	}()
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	// An absolute path holds no protocol prefix like "nbd:".
 	args := []string{"create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", path}
 	if size > 0 {

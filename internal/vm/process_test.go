@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/esxid/esxid/internal/command"
 	"github.com/esxid/esxid/internal/fault"
 )
@@ -239,6 +241,30 @@ func TestEsxidKilled(t *testing.T) {
 		t.Error(err)
 	}
 	checkFiles(t, s, "console.log")
+}
+
+// TestOverlayIsReplaced: the lock that a dying QEMU still has on an overlay does
+// not keep the next attempt from making its own.
+func TestOverlayIsReplaced(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	base, path := filepath.Join(dir, "base"), filepath.Join(dir, "overlay.qcow2")
+	for _, file := range []string{base, path} {
+		if err := os.WriteFile(file, make([]byte, 4096), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	locked, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locked.Close()
+	if err := unix.FcntlFlock(locked.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
+		t.Fatal(err)
+	}
+	if err := createOverlay(t.Context(), path, base, 0, nil); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestMachinesAreApart: each machine has its own connections, and neither
