@@ -196,7 +196,8 @@ var volatile = []struct {
 }{
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "SHA256"},
 	{regexp.MustCompile(`(\d-\d+)-[0-9a-f]{8}\b`), "$1-KEY"},
-	{regexp.MustCompile(`\b\d+\.\d+s\b`), "TIME"},
+	{regexp.MustCompile(`(?m)^[^:\n]+: (\d+%, )?\d+:\d\d(:\d\d)? (left|so far).*\n`), ""}, // of a step that takes long
+	{regexp.MustCompile(`\b(\d+h\d+m|\d+m\d+s|\d+(\.\d+)?s)\b`), "TIME"},
 	{regexp.MustCompile(`"seconds": ?[0-9.e-]+`), `"seconds": SECONDS`},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.0-9]*Z`), "DATE"},
 	{regexp.MustCompile(`http://127\.0\.0\.1:\d+`), "http://MAAS"},
