@@ -64,7 +64,12 @@ func useSmallPages() error {
 	if err := unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	return unix.Exec("/proc/self/exe", os.Args, os.Environ())
+	// Not /proc/self/exe: ps(1) and the journal would call the process exe.
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return unix.Exec(program, os.Args, os.Environ())
 }
 
 // showOnBus puts the service on the system bus once it may be controlled.
