@@ -51,7 +51,10 @@ func target(ctx context.Context, service account, t config.Target, targets func(
 		}
 	}
 	if t.Type == config.TargetMAAS && t.APIKeyFile == "" && os.Getenv("CREDENTIALS_DIRECTORY") == "" {
-		t.APIKeyFile = keyOfService()
+		if t.APIKeyFile = keyOfService(); t.APIKeyFile == "" {
+			f.Level, f.Detail = Problem, "there is no API key: put it into "+credentialFile+" (root's, mode 0600) and run: systemctl restart esxid; or set api_key_file"
+			return f
+		}
 	}
 	made, err := targets(&config.Config{Targets: []config.Target{t}})
 	if err == nil {
@@ -69,8 +72,7 @@ func target(ctx context.Context, service account, t config.Target, targets func(
 	return f
 }
 
-// keyOfService is the file behind the service's credential if there is something in
-// it. Without it the error of a target without a key is the right one.
+// keyOfService is the file behind the service's credential if it has a key in it.
 func keyOfService() string {
 	info, err := os.Stat(credentialFile)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {

@@ -85,8 +85,12 @@ func readKey(t config.Target) (apiKey, error) {
 	return apiKey{parts[0], parts[1], parts[2]}, nil
 }
 
-// noKey is the error of a target that has no key yet.
+// noKey is the error of a target that has no key yet. A command that somebody runs has
+// no credential, whatever is in the file behind the service's.
 func noKey() error {
+	if os.Getenv("CREDENTIALS_DIRECTORY") == "" {
+		return fault.New(fault.Config, "there is no API key: only the service gets the one in /etc/esxid/maas.key; set api_key_file for this target, or have the service publish: esxid republish BUILD")
+	}
 	return fault.New(fault.Config, "there is no API key: put it into /etc/esxid/maas.key (root's, mode 0600) and run: systemctl restart esxid; or set api_key_file")
 }
 

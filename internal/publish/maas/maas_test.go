@@ -309,11 +309,15 @@ func TestReadKey(t *testing.T) {
 	}
 	t.Run("credential", func(t *testing.T) {
 		t.Setenv("CREDENTIALS_DIRECTORY", "")
-		if _, err := readKey(config.Target{}); fault.ClassOf(err) != fault.Config || !strings.Contains(err.Error(), "api_key_file") {
-			t.Errorf("err = %v", err)
+		if _, err := readKey(config.Target{}); fault.ClassOf(err) != fault.Config ||
+			!strings.Contains(err.Error(), "set api_key_file for this target, or have the service publish: esxid republish BUILD") {
+			t.Errorf("by hand: %v", err)
+		}
+		t.Setenv("CREDENTIALS_DIRECTORY", dir)
+		if _, err := readKey(config.Target{}); fault.ClassOf(err) != fault.Config || !strings.Contains(err.Error(), "put it into /etc/esxid/maas.key") {
+			t.Errorf("in the service: %v", err)
 		}
 		write(credential, "a:b:c", 0o400)
-		t.Setenv("CREDENTIALS_DIRECTORY", dir)
 		if key, err := readKey(config.Target{}); err != nil || key.consumer != "a" {
 			t.Errorf("%v, %v", key, err)
 		}
