@@ -4,8 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/esxid/esxid/internal/config"
@@ -26,17 +24,9 @@ func readAuthorities(cfg *config.Config) (string, error) {
 	bad := func(format string, args ...any) error {
 		return fault.New(fault.Config, "%s: %w", cfg.Place("deploy", "vcenter_ca_file"), fmt.Errorf(format, args...))
 	}
-	f, err := os.Open(path)
+	text, _, err := config.ReadFile(path, maxAuthorities)
 	if err != nil {
-		return "", bad("cannot %w", err) // open FILE: REASON
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxAuthorities+1))
-	if err != nil {
-		return "", bad("cannot %w", err)
-	}
-	if len(text) > maxAuthorities {
-		return "", bad("%s has more than %d bytes: leave only the certificates in it that vCenter needs", path, maxAuthorities)
+		return "", bad("%w", err)
 	}
 	var b strings.Builder
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {

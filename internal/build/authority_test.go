@@ -44,6 +44,9 @@ func TestReadAuthorities(t *testing.T) {
 	if got, err := read(""); got != "" || err != nil {
 		t.Errorf("without a file: %q, %v", got, err)
 	}
+	if _, err := read(t.TempDir()); err == nil || !strings.Contains(err.Error(), "vcenter_ca_file: ") || !strings.Contains(err.Error(), "is not a regular file") {
+		t.Errorf("a directory: %v", err)
+	}
 	if _, err := read("/nowhere.pem"); err == nil || err.Error() != "deploy.vcenter_ca_file: cannot open /nowhere.pem: no such file or directory" {
 		t.Errorf("a file that is not there: %v", err)
 	}

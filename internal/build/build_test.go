@@ -125,7 +125,8 @@ func TestPasswordFile(t *testing.T) {
 		{name: "open to all", path: write("Secret-1-word", 0o644), err: "chmod 0640"},
 		{name: "empty", path: write("\n", 0o600), err: "want one line"},
 		{name: "two lines", path: write("a\nb\n", 0o600), err: "want one line"},
-		{name: "huge", path: write(strings.Repeat("x", maxPasswordFile+1), 0o600), err: "want one line"},
+		{name: "huge", path: write(strings.Repeat("x", maxPasswordFile+1), 0o600), err: "has more than 4096 bytes"},
+		{name: "directory", path: t.TempDir(), err: "is not a regular file"},
 		{name: "missing", path: "/nonexistent/password", err: "root_password.file: cannot open /nonexistent/password: no such file"},
 	}
 	for _, tt := range tests {

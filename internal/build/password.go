@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -36,24 +35,15 @@ func configuredPassword(cfg *config.Config) (secret, source string, err error) {
 	bad := func(format string, args ...any) error {
 		return fault.New(fault.Config, "%s: %w", cfg.Place("root_password", "file"), fmt.Errorf(format, args...))
 	}
-	f, err := os.Open(r.File)
+	text, mode, err := config.ReadFile(r.File, maxPasswordFile)
 	if err != nil {
-		return "", "", bad("cannot %w", err) // open FILE: REASON
+		return "", "", bad("%w", err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", "", bad("cannot %w", err)
-	}
-	if info.Mode().Perm()&0o007 != 0 {
+	if mode.Perm()&0o007 != 0 {
 		return "", "", bad("%s is open to every user: chmod 0640 %s", r.File, r.File)
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxPasswordFile+1))
-	if err != nil {
-		return "", "", bad("cannot %w", err)
-	}
 	secret = strings.TrimRight(string(text), "\r\n")
-	if secret == "" || len(text) > maxPasswordFile || strings.ContainsAny(secret, "\r\n\x00") {
+	if secret == "" || strings.ContainsAny(secret, "\r\n\x00") {
 		return "", "", bad("want one line with a password or a $6$ hash in %s", r.File)
 	}
 	return secret, passwordFile, nil

@@ -4,14 +4,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/esxid/esxid/internal/config"
@@ -51,34 +49,22 @@ func readKey(t config.Target) (apiKey, error) {
 		}
 		file = filepath.Join(dir, credential)
 	}
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	text, mode, err := config.ReadFile(file, maxKeyFile)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return bad(fault.NotPermitted, "cannot %w: give it to this user or group, e.g. chgrp esxid and chmod 0640", err) // open FILE: REASON
-	case err != nil && isCredential:
+		return bad(fault.NotPermitted, "%w: give it to this user or group, e.g. chgrp esxid and chmod 0640", err)
+	case errors.Is(err, fs.ErrNotExist) && isCredential:
 		return apiKey{}, noKey()
 	case err != nil:
-		return bad(fault.Config, "cannot %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return bad(fault.Config, "cannot %w", err)
-	case !info.Mode().IsRegular():
-		return bad(fault.Config, "%s is not a regular file", file)
-	case info.Mode().Perm()&0o007 != 0:
+		return bad(fault.Config, "%w", err)
+	case mode.Perm()&0o007 != 0:
 		return bad(fault.Config, "%s is open to every user of this host: chmod 0640 %s, and replace the key in MAAS if the host is shared", file, file)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return bad(fault.Config, "cannot %w", err)
 	}
 	line := strings.TrimSpace(string(text))
 	if line == "" && isCredential {
 		return apiKey{}, noKey() // the unit's default, so that the service starts without one
 	}
-	if len(text) > maxKeyFile || !keyForm.MatchString(line) {
+	if !keyForm.MatchString(line) {
 		return bad(fault.Config, "%s does not hold an API key: want one line of three parts joined by colons, as MAAS shows it under API keys in the user's preferences", file)
 	}
 	parts := strings.Split(line, ":")

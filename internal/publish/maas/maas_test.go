@@ -288,7 +288,7 @@ func TestReadKey(t *testing.T) {
 		{"two lines", write("lines", "SECRETa:b:c\na:b:c\n", 0o600), "three parts"},
 		{"blank", write("blank", "SECRETa:b:c d\n", 0o600), "three parts"},
 		{"nothing", write("nothing", "", 0o600), "three parts"},
-		{"long", write("long", strings.Repeat("SECRET", 2000)+":b:c", 0o600), "three parts"},
+		{"long", write("long", strings.Repeat("SECRET", 2000)+":b:c", 0o600), "has more than 4096 bytes"},
 		{"world-readable", write("open", "SECRETa:b:c\n", 0o644), "chmod 0640"},
 		{"missing", filepath.Join(dir, "missing"), "api_key_file: cannot open " + filepath.Join(dir, "missing") + ": no such file"},
 		{"directory", dir, "not a regular file"},

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"sync"
 	"time"
 
@@ -79,14 +78,9 @@ func tlsConfig(t config.Target) (*tls.Config, error) {
 		roots = x509.NewCertPool()
 	}
 	place := t.Place("ca_file")
-	f, err := os.Open(t.CAFile)
+	pem, _, err := config.ReadFile(t.CAFile, maxCA)
 	if err != nil {
-		return nil, fault.New(fault.Config, "%s: cannot %w", place, err) // open FILE: REASON
-	}
-	defer f.Close()
-	pem, err := io.ReadAll(io.LimitReader(f, maxCA))
-	if err != nil {
-		return nil, fault.New(fault.Config, "%s: cannot %w", place, err)
+		return nil, fault.New(fault.Config, "%s: %w", place, err)
 	}
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fault.New(fault.Config, "%s: %s holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", place, t.CAFile)

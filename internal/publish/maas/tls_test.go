@@ -1,6 +1,7 @@
 package maas
 
 import (
+	"bytes"
 	"encoding/pem"
 	"io"
 	"log"
@@ -26,9 +27,9 @@ func TestTLS(t *testing.T) {
 	plain := script(t, nil)
 
 	dir := t.TempDir()
-	ca, junk := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "junk.pem")
+	ca, junk, long := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "junk.pem"), filepath.Join(dir, "long.pem")
 	cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	for path, text := range map[string][]byte{ca: cert, junk: []byte("no certificate")} {
+	for path, text := range map[string][]byte{ca: cert, junk: []byte("no certificate"), long: bytes.Repeat(cert, maxCA/len(cert)+1)} {
 		if err := os.WriteFile(path, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -46,6 +47,8 @@ func TestTLS(t *testing.T) {
 		{"unknown CA", s.URL, func(*config.Target) {}, fault.Config, "set ca_file"},
 		{"wrong name", s.URL, func(t *config.Target) { t.CAFile, t.ServerName = ca, "maas.local" }, fault.Config, "server_name"},
 		{"no certificate", s.URL, func(t *config.Target) { t.CAFile = junk }, fault.Config, "no certificate in PEM form"},
+		{"too many certificates", s.URL, func(t *config.Target) { t.CAFile = long }, fault.Config, "has more than 4194304 bytes"},
+		{"no file", s.URL, func(t *config.Target) { t.CAFile = dir }, fault.Config, "ca_file: " + dir + " is not a regular file"},
 		{"missing file", s.URL, func(t *config.Target) { t.CAFile = filepath.Join(dir, "x") }, fault.Config, "ca_file: cannot open " + filepath.Join(dir, "x") + ": no such file"},
 		{"http to the TLS port", strings.Replace(s.URL, "https", "http", 1), func(*config.Target) {}, fault.Config, "use https://"},
 		{"https to the plain port", strings.Replace(plain.URL, "http", "https", 1), func(*config.Target) {}, fault.Config, "use http://"},
