@@ -37,7 +37,7 @@ test: deps ## all tests, those in virtual machines included
 	$(GO) test -race -shuffle=on -timeout 20m ./...
 
 system-test: deps ## the Debian package on a Debian 12 in a virtual machine; transcript in build/system-test
-	$(GO) test -tags system -count=1 -v -timeout 25m ./test/system
+	$(GO) test -tags system -count=1 -v -timeout 40m ./test/system
 
 bench: deps build ## speed of packing, verifying and uploading against pigz, gzip and bare PUTs
 	$(GO) run ./test/bench
