@@ -74,7 +74,8 @@ type Watch struct {
 type Retention struct {
 	ImagesPerName int `toml:"images_per_name"` // newest N per boot resource name
 	FailedBuilds  int `toml:"failed_builds"`   // newest N, for their logs
-	MaxGiB        int `toml:"max_gib"`         // ISOs, builds and images together; 0: no limit
+	Rejected      int `toml:"rejected"`        // newest N
+	MaxGiB        int `toml:"max_gib"`         // ISOs, rejected files, builds and images together; 0: no limit
 }
 
 // Deploy configures what a deployed host does with MAAS's configuration.
@@ -137,7 +138,7 @@ func Default() *Config {
 		},
 		Image:     Image{Access: "auto"},
 		Watch:     Watch{Settle: 3 * time.Second, Rescan: 10 * time.Minute},
-		Retention: Retention{ImagesPerName: 3, FailedBuilds: 10},
+		Retention: Retention{ImagesPerName: 3, FailedBuilds: 10, Rejected: 10},
 		Deploy:    Deploy{Unsupported: "error"},
 		Service:   Service{Steps: "auto"},
 	}

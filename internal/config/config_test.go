@@ -119,6 +119,7 @@ func TestRefused(t *testing.T) {
 		{"steps", "[service]\nsteps = \"unit\"\n", ":2: service.steps: want one of auto, units, process"},
 		{"access", "[image]\naccess = \"loop\"\n", ":2: image.access: want one of"},
 		{"retention", "[retention]\nimages_per_name = 0\n", ":2: retention.images_per_name: want 1"},
+		{"rejected", "[retention]\nrejected = -1\n", ":2: retention.rejected: want 0 or more"},
 		{"target type", "[[target]]\nname = \"a\"\n", ":1: target 1: type: want one of maas, directory"},
 		{"target url", "[[target]]\ntype = \"maas\"\nname = \"a\"\nurl = \"maas\"\n", ":4: target 1: url: want an address"},
 		{"key in url", "[[target]]\ntype = \"maas\"\nname = \"a\"\nurl = \"http://u:p@maas/MAAS\"\n", ":4: target 1: url: want an address without user"},

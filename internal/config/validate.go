@@ -176,6 +176,8 @@ func (c *Config) checkRest() *problem {
 		return bad("want 1 or more", "retention", "images_per_name")
 	case r.FailedBuilds < 0:
 		return bad("want 0 or more", "retention", "failed_builds")
+	case r.Rejected < 0:
+		return bad("want 0 or more", "retention", "rejected")
 	case r.MaxGiB < 0:
 		return bad("want 0 (no limit) or more", "retention", "max_gib")
 	}

@@ -149,6 +149,7 @@ func (d *Daemon) reject(ctx context.Context, path, reason string) {
 	defer d.mu.Unlock()
 	d.lastRejected = to
 	d.refresh()
+	d.reconcileLater() // there may be enough of them now
 }
 
 // retryFailed gives the build of an ISO that was dropped again another try. Those it

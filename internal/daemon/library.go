@@ -72,7 +72,7 @@ func (l *library) add(ctx context.Context, e entry, file string) error {
 // remove deletes an ISO and then its record. The ISO is put aside first, under a name
 // that the next start removes if nobody else does.
 func (l *library) remove(sum string) error {
-	aside := filepath.Join(l.dir, ".removed-"+sum)
+	aside := filepath.Join(l.dir, removed+sum)
 	err := os.Rename(l.isoPath(sum), aside)
 	if err == nil {
 		err = l.dispose(aside)

@@ -64,8 +64,11 @@ func TestDirectoriesAndLeftovers(t *testing.T) {
 	if info, err := os.Stat(r.incoming()); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the operator's mode was changed: %v, %v", info.Mode(), err)
 	}
-	leftovers := []string{filepath.Join(r.library.dir, ".move-1"), filepath.Join(r.rejected(), ".a.iso.reason.2")}
+	leftovers := []string{filepath.Join(r.library.dir, ".move-1"), filepath.Join(r.rejected(), ".a.iso.reason.2"), filepath.Join(r.rejected(), removed+"1", "inside")}
 	for _, path := range leftovers {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
 			t.Fatal(err)
 		}

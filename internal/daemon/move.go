@@ -70,13 +70,18 @@ func (u *untilDone) Read(p []byte) (int, error) {
 	return u.r.Read(p)
 }
 
-// unmove removes from a directory what a killed process had not finished writing.
+// removed begins the name of what has been put aside to be removed, in the directory
+// it was in.
+const removed = ".removed-"
+
+// unmove removes from a directory what a killed process had not finished writing, or
+// removing.
 func unmove(dir string) error {
 	entries, err := os.ReadDir(dir)
 	errs := []error{err}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") && e.Type().IsRegular() {
-			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
+		if strings.HasPrefix(e.Name(), removed) || strings.HasPrefix(e.Name(), ".") && e.Type().IsRegular() {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
 		}
 	}
 	return errors.Join(errs...)

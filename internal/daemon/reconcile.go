@@ -49,9 +49,10 @@ func (d *Daemon) watchTrouble(what string, e watch.Event) {
 // alone; so an override rebuilds exactly what it affects.
 //
 // What cannot be found out now must not look like something that is gone: an ISO
-// without a plan keeps the build it had, and nothing is removed.
+// without a plan keeps the build it had, and nothing is removed but what was rejected.
 func (d *Daemon) reconcile() {
 	d.mu.Lock()
+	d.pruneRejected()
 	d.plan()
 	trash := d.trash
 	d.trash = nil

@@ -1,13 +1,17 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/esxid/esxid/internal/build"
 )
@@ -52,7 +56,61 @@ func (d *Daemon) prune() {
 			newer[b.Plan.Name]++
 		}
 	}
-	d.shrink(old, outdated)
+	if limit := int64(d.settings().cfg.Retention.MaxGiB) << 30; limit > 0 {
+		d.shrink(limit, old, outdated)
+	}
+}
+
+// pruneRejected removes the oldest of what was rejected, whatever else can be found out
+// or not.
+func (d *Daemon) pruneRejected() {
+	names := d.rejections()
+	for _, name := range names[:max(0, len(names)-d.settings().cfg.Retention.Rejected)] {
+		d.removeRejected(name)
+	}
+}
+
+// rejections returns the names of what was rejected and is still there with its reason
+// beside it, oldest first. The directory is the operator's too: all else in it is not
+// esxid's to remove.
+func (d *Daemon) rejections() []string {
+	entries, err := os.ReadDir(d.rejected())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		d.log.Error("It cannot be found out what was rejected: "+err.Error()+".", "error", err)
+	}
+	at := map[string]time.Time{} // the reason is new when its file is moved; a renamed file keeps its own time
+	for _, e := range entries {
+		name, isReason := strings.CutSuffix(e.Name(), ".reason")
+		if !isReason || !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
+			continue // what is hidden is half-made; and ".reason" would be the directory's own
+		}
+		info, err := e.Info()
+		if err != nil {
+			continue // the operator has just removed it
+		}
+		if _, err := os.Lstat(filepath.Join(d.rejected(), name)); err == nil {
+			at[name] = info.ModTime()
+		}
+	}
+	return slices.SortedFunc(maps.Keys(at), func(a, b string) int {
+		return cmp.Or(at[a].Compare(at[b]), cmp.Compare(a, b))
+	})
+}
+
+// removeRejected removes what was rejected, itself and not what a link leads to, with
+// its reason.
+func (d *Daemon) removeRejected(name string) {
+	path := filepath.Join(d.rejected(), name)
+	aside := filepath.Join(d.rejected(), fmt.Sprintf("%s%d", removed, time.Now().UnixNano()))
+	err := os.Rename(path, aside)
+	if err == nil {
+		err = errors.Join(d.throwAway(aside), os.Remove(path+".reason"))
+	}
+	if err != nil {
+		d.log.Error("A rejected file cannot be removed: "+clause(err)+".", "file", path, "error", err)
+		return
+	}
+	d.log.Info(fmt.Sprintf("Removed %s, which was rejected.", path), "file", path)
 }
 
 // hasImage says whether a build has a finished image.
@@ -111,19 +169,24 @@ func (d *Daemon) empty(trash []string) {
 	}
 }
 
-// shrink removes old builds, oldest first, and then outdated ISOs until the size
-// limit holds.
-func (d *Daemon) shrink(old, outdated []*build.Build) {
-	limit := int64(d.settings().cfg.Retention.MaxGiB) << 30
+// shrink removes what was rejected, then old builds, each oldest first, and then
+// outdated ISOs until all that is kept takes no more than limit bytes.
+func (d *Daemon) shrink(limit int64, old, outdated []*build.Build) {
+	rejected := d.rejections()
 	over := func() bool {
-		used, err := diskUsage(d.library.dir, d.store.Builds, d.store.Images)
+		dirs := []string{d.library.dir, d.store.Builds, d.store.Images}
+		for _, name := range rejected {
+			dirs = append(dirs, filepath.Join(d.rejected(), name))
+		}
+		used, err := diskUsage(dirs...)
 		if err != nil {
 			d.log.Error("The state directory cannot be measured: "+err.Error()+".", "error", err)
 		}
 		return err == nil && used > limit
 	}
-	if limit == 0 {
-		return
+	for len(rejected) > 0 && over() {
+		d.removeRejected(rejected[0])
+		rejected = rejected[1:]
 	}
 	for _, b := range slices.Backward(old) {
 		if d.builds[b.ID()] != nil && over() {
@@ -137,8 +200,8 @@ func (d *Daemon) shrink(old, outdated []*build.Build) {
 	}
 }
 
-// diskUsage is what files take on the disk, in bytes; holes and second names of
-// a file do not count, nor what is hidden in dirs: it comes or goes.
+// diskUsage is what files and those in directories take on the disk, in bytes; holes and
+// second names of a file do not count, nor what is hidden in dirs: it comes or goes.
 func diskUsage(dirs ...string) (int64, error) {
 	seen := map[fileID]bool{}
 	var total int64
@@ -151,11 +214,11 @@ func diskUsage(dirs ...string) (int64, error) {
 				return nil
 			}
 			if err != nil || e.IsDir() {
-				return ignoreMissing(err)
+				return forgive(err)
 			}
 			info, err := e.Info()
 			if err != nil {
-				return ignoreMissing(err)
+				return forgive(err)
 			}
 			id, blocks := identity(info)
 			if !seen[id] {
@@ -171,9 +234,10 @@ func diskUsage(dirs ...string) (int64, error) {
 	return total, nil
 }
 
-// ignoreMissing forgives files that a running step removes meanwhile.
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+// forgive forgives files that a running step removes meanwhile, and what somebody who
+// dropped a directory lets nobody read: neither may end the measuring.
+func forgive(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
 	return err
