@@ -10,11 +10,8 @@ import (
 	"github.com/esxid/esxid/internal/journal"
 )
 
-// unitStarted and unitEnded are systemd's own messages about units (sd-messages.h).
-const (
-	unitStarted = "39f53479d3a045ac8e11786248231fbf"
-	unitStopped = "9d1aaa27d60140bd96365438aad20286"
-)
+// unitStarted is systemd's own message about a unit that has started (sd-messages.h).
+const unitStarted = "39f53479d3a045ac8e11786248231fbf"
 
 // How long an installation may take, and the rest of a build: many times what they
 // take when the computer has nothing else to do.
@@ -52,6 +49,12 @@ func (s server) drop(number string) string {
 func installUnit(id string) string   { return "esxid-install@" + id + ".service" }
 func customizeUnit(id string) string { return "esxid-customize@" + id + ".service" }
 
+// started waits until systemd has started the installation of a build.
+func (s server) started(after cursor, id string) {
+	s.Helper()
+	s.record(after, restLimit, "UNIT="+installUnit(id), "MESSAGE_ID="+unitStarted)
+}
+
 // freeze waits until the virtual machine of a build runs and stops it, so that the
 // installation cannot be over before what a check does meanwhile. (The QEMU that
 // only proves that KVM works has no name.) It returns QEMU's process id.
@@ -82,7 +85,7 @@ func beginBuild(s server) {
 	}
 	at := s.now()
 	s.id = s.drop(build80)
-	s.record(at, restLimit, "UNIT="+installUnit(s.id), "MESSAGE_ID="+unitStarted)
+	s.started(at, s.id)
 	s.freezeAt(s.id, "test -s /var/lib/esxid/builds/"+s.id+"/.install/console.log")
 	s.await("the progress", "systemctl show -p StatusText esxid | grep -q 'Building esxi/8.0 .*install'")
 	s.contains(s.keep("systemctl-status.txt", "systemctl status esxid"), "Building esxi/8.0 ("+build80+"): install")

@@ -23,7 +23,7 @@ func diskFull(s server) {
 	s.sh("rm " + filler)
 	at = s.now()
 	s.sh("esxid retry " + s.full)
-	s.record(at, time.Minute, "UNIT="+installUnit(s.full), "MESSAGE_ID="+unitStarted)
+	s.started(at, s.full)
 	s.freeze(s.full)
 	s.thaw(s.full)
 	s.sh("esxid cancel " + s.full)
@@ -49,7 +49,7 @@ func polkitMissing(s server) {
 	s.sh("systemctl unmask --quiet polkit")
 	at = s.now()
 	s.sh("esxid retry " + s.full)
-	s.record(at, time.Minute, "UNIT="+installUnit(s.full), "MESSAGE_ID="+unitStarted)
+	s.started(at, s.full)
 	s.sh("esxid cancel " + s.full)
 }
 

@@ -20,15 +20,17 @@ func killed(s server) {
 	s.sh("truncate -s 64M " + foreign + "; printf precious | dd of=" + foreign + " conv=notrunc status=none")
 	attach := "qemu-nbd --format=raw --persistent --fork --connect=/dev/nbd0 " + foreign
 
-	id := s.drop(build70)
-	s.freeze(id)
 	at := s.now()
+	id := s.drop(build70)
+	s.started(at, id)
+	s.freeze(id)
+	at = s.now()
 	s.sh("systemctl kill --signal=KILL '" + installUnit(id) + "'")
 	s.event(at, time.Minute, journal.TriedAgain, "ESXID_BUILD="+id)
 	s.contains(s.sh("esxid show "+id), "next try", "SIGKILL")
 	at = s.now()
 	s.sh("esxid retry " + id)
-	s.record(at, time.Minute, "UNIT="+installUnit(id), "MESSAGE_ID="+unitStarted)
+	s.started(at, id)
 	s.freeze(id)
 	s.thaw(id)
 
