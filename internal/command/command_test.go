@@ -92,39 +92,30 @@ func TestEnvironmentIsCleaned(t *testing.T) {
 	}
 }
 
+// Nothing of a program's group is left, also if the program itself ends at once and
+// leaves one behind that does not care for SIGTERM. The scripts write that one's id.
 func TestCancelKillsGroup(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	dir := t.TempDir()
-	pidFile := filepath.Join(dir, "pid")
-	p, err := Start(ctx, Cmd{Name: "sh", Args: []string{"-c", `sleep 300 & echo $! > "$0.tmp"; mv "$0.tmp" "$0"; wait`, pidFile}})
-	if err != nil {
-		t.Fatal(err)
+	for name, script := range map[string]string{
+		"obedient": `sleep 300 & echo $! > "$0.tmp"; mv "$0.tmp" "$0"; wait`,
+		"stubborn": `(trap '' TERM; exec sleep 300 2>/dev/null) & echo $! > "$0.tmp"
+			while read _ name state _ </proc/$!/stat && [ "$name" != "(sleep)" ]; do :; done
+			mv "$0.tmp" "$0"; wait`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			pidFile := filepath.Join(t.TempDir(), "pid")
+			p, err := Start(ctx, Cmd{Name: "sh", Args: []string{"-c", script, pidFile}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			grandchild := waitForPid(t, pidFile)
+			cancel()
+			if err := p.Wait(); !errors.Is(err, context.Canceled) {
+				t.Errorf("Wait = %v, want the context's error", err)
+			}
+			waitGone(t, grandchild)
+		})
 	}
-	grandchild := waitForPid(t, pidFile)
-	cancel()
-	if err := p.Wait(); !errors.Is(err, context.Canceled) {
-		t.Errorf("Wait = %v, want the context's error", err)
-	}
-	waitGone(t, grandchild)
-}
-
-// A program may end and leave one in its group that does not care for SIGTERM.
-func TestCancelKillsStubbornGroup(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	pidFile := filepath.Join(t.TempDir(), "pid")
-	p, err := Start(ctx, Cmd{Name: "sh", Args: []string{"-c", `
-		(trap '' TERM; exec sleep 300 2>/dev/null) & echo $! > "$0.tmp"
-		while read _ name state _ </proc/$!/stat && [ "$name" != "(sleep)" ]; do :; done
-		mv "$0.tmp" "$0"; wait`, pidFile}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	grandchild := waitForPid(t, pidFile)
-	cancel()
-	if err := p.Wait(); !errors.Is(err, context.Canceled) {
-		t.Errorf("Wait = %v, want the context's error", err)
-	}
-	waitGone(t, grandchild)
 }
 
 func TestChildDiesWithParent(t *testing.T) {
